@@ -1,0 +1,152 @@
+//! What a user names in `USING`: a family of models, its options, how it learns and how it scores.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{MlError, Result, did_you_mean};
+use crate::families::FAMILIES;
+use crate::fold::{Kernel, Layout};
+use crate::objective::Objective;
+use crate::optimizer::{Optimizer, Outcome};
+use crate::params::{ParamSpec, Params};
+
+/// What a family predicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// A number.
+    Regression,
+    /// One of some classes, with probabilities.
+    Classification,
+    /// The nearest of some centres; there is no label.
+    Clustering,
+}
+
+/// A family of models: one file in `families/`, one line in [`FAMILIES`].
+pub trait Family: Debug + Send + Sync {
+    /// Canonical name, MLlib's in snake_case.
+    fn name(&self) -> &'static str;
+
+    /// Other names, BigQuery's model types among them.
+    fn aliases(&self) -> &'static [&'static str];
+
+    /// What it predicts.
+    fn task(&self) -> Task;
+
+    /// What it is, in one sentence, with its equation.
+    fn doc(&self) -> &'static str;
+
+    /// Its options.
+    fn params(&self) -> &'static [ParamSpec];
+
+    /// What is minimised on this data, and how.
+    ///
+    /// # Errors
+    /// When the data or the options do not allow a model.
+    fn learner(&self, setup: &Setup) -> Result<Learner>;
+
+    /// The model in the columns' own scale, from where the optimizer ended.
+    ///
+    /// # Errors
+    /// When a weight is not finite.
+    fn finish(&self, setup: &Setup, outcome: &Outcome) -> Result<Weights>;
+
+    /// The kernel that scores rows with these weights.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has the wrong shape: the artifact is damaged.
+    fn scorer(&self, layout: &Layout, weights: &Weights) -> Result<Kernel>;
+}
+
+/// An objective and the method that minimises it.
+pub struct Learner {
+    /// What is minimised.
+    pub objective: Box<dyn Objective>,
+    /// How.
+    pub optimizer: Box<dyn Optimizer>,
+    /// The solver's name, for reports and the manifest.
+    pub solver: &'static str,
+}
+
+/// What a family knows of the data before it learns.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// The options, complete.
+    pub params: Params,
+    /// Coordinates of the features.
+    pub layout: Layout,
+    /// Exact moments of the training rows.
+    pub moments: Moments,
+    /// Exact bounds over all rows.
+    pub bounds: Bounds,
+    /// Number of classes; 0 when the label is not a class.
+    pub classes: usize,
+    /// The seed of everything pseudo-random.
+    pub seed: u64,
+}
+
+/// Weighted moments of the training rows. Vectors are `[P]`, in the layout's coordinates.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moments {
+    /// Training rows.
+    pub rows: u64,
+    /// Held-out rows.
+    pub eval_rows: u64,
+    /// Sum of weights, W.
+    pub weight: f64,
+    /// Sum of squared weights.
+    pub weight_squares: f64,
+    /// Weighted means.
+    pub mean: Vec<f64>,
+    /// Weighted population variances, `sum w (x - mean)^2 / W`.
+    pub variance: Vec<f64>,
+    /// Weighted mean of a numeric label.
+    pub label_mean: f64,
+    /// Weighted population variance of a numeric label.
+    pub label_variance: f64,
+    /// Sum of weights in each class.
+    pub class_weight: Vec<f64>,
+}
+
+/// Ranges of all rows, for the grids of sums. Vectors are `[P]`; categories range from 0 to 1.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bounds {
+    /// Smallest values.
+    pub low: Vec<f64>,
+    /// Largest values.
+    pub high: Vec<f64>,
+    /// Largest row weight.
+    pub weight: f64,
+    /// Smallest and largest numeric label.
+    pub label: (f64, f64),
+    /// All rows, held-out ones included.
+    pub rows: u64,
+}
+
+/// A fitted model's numbers by name, in the columns' own scale: what `weights.safetensors` holds.
+pub type Weights = BTreeMap<String, Tensor>;
+
+/// A dense array of doubles.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// Lengths of its axes.
+    pub shape: Vec<usize>,
+    /// Values, last axis fastest.
+    pub data: Vec<f64>,
+}
+
+/// The family of that name or alias, in any case.
+///
+/// # Errors
+/// When there is none; the text names the nearest.
+pub fn find(name: &str) -> Result<&'static dyn Family> {
+    let all = || {
+        FAMILIES.iter().flat_map(|f| std::iter::once(f.name()).chain(f.aliases().iter().copied()).map(move |n| (n, *f)))
+    };
+    all()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map(|(_, family)| family)
+        .ok_or_else(|| MlError::UnknownFamily { name: name.into(), hint: did_you_mean(name, all().map(|(n, _)| n)) })
+}

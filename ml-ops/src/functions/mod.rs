@@ -1,0 +1,1 @@
+//! SQL functions that carry a model: prediction, and the metrics of predictions.
