@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod block;
+pub mod columns;
 pub mod error;
 pub mod exact;
 pub mod families;
@@ -11,10 +12,16 @@ pub mod functions;
 pub mod linalg;
 pub mod model;
 pub mod objective;
+pub mod operators;
 pub mod optimizer;
 pub mod params;
 pub mod partial;
+pub mod prepare;
+pub mod profile;
+pub mod runtime;
 pub mod split;
+pub mod store;
+pub mod training;
 pub mod transform;
 
 pub use error::{MlError, Result};

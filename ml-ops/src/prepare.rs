@@ -1,11 +1,11 @@
 //! From a batch of the training query to a batch that kernels read, with everything fitted frozen.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, UInt8Array, UInt32Array};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema, UInt32Type};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{HASH, LABEL, ROLE, WEIGHT};
@@ -14,10 +14,10 @@ use crate::error::{MlError, Result};
 use crate::fold::{ROLE_DROPPED, ROLE_TRAIN};
 use crate::profile::hash::hash_rows;
 use crate::split::SplitRule;
-use crate::transform::FittedTransform;
+use crate::transform::{Encoder, FittedTransform};
 
 /// The columns of a query, how they become features, and which rows are held out. Plain data.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Frozen {
     /// What each column is for.
     pub columns: Columns,
@@ -25,6 +25,15 @@ pub struct Frozen {
     pub transform: FittedTransform,
     /// Which rows are held out.
     pub split: SplitRule,
+    /// Tables of the transform, made at first use.
+    #[serde(skip)]
+    encoder: OnceLock<Encoder>,
+}
+
+impl PartialEq for Frozen {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.columns, &self.transform, &self.split) == (&other.columns, &other.transform, &other.split)
+    }
 }
 
 /// Adds the row hash to a batch of the query, as its last column.
@@ -53,6 +62,21 @@ pub fn hashes(batch: &RecordBatch) -> Result<&UInt32Array> {
 }
 
 impl Frozen {
+    /// The three together.
+    pub fn new(columns: Columns, transform: FittedTransform, split: SplitRule) -> Self {
+        Self { columns, transform, split, encoder: OnceLock::new() }
+    }
+
+    fn encoder(&self) -> Result<&Encoder> {
+        match self.encoder.get() {
+            Some(encoder) => Ok(encoder),
+            None => {
+                let encoder = Encoder::new(&self.transform)?;
+                Ok(self.encoder.get_or_init(|| encoder))
+            }
+        }
+    }
+
     /// The prepared form of a batch that [`with_hash`] made. Columns that need no change are shared.
     ///
     /// # Errors
@@ -61,23 +85,24 @@ impl Frozen {
         let hashes = hashes(batch)?;
         let inputs: Vec<ArrayRef> =
             self.columns.features.iter().map(|f| Arc::clone(batch.column(f.index))).collect();
-        let features = self.transform.apply(&inputs)?;
-        let mut fields: Vec<_> = features.schema_ref().fields().iter().cloned().collect();
-        let mut arrays = features.columns().to_vec();
+        let encoder = self.encoder()?;
+        let features = encoder.apply(&inputs)?;
+        let mut fields: Vec<_> = features.batch.schema_ref().fields().iter().cloned().collect();
+        let mut arrays = features.batch.columns().to_vec();
         let mut push = |name: &str, array: ArrayRef| {
             fields.push(Arc::new(Field::new(name, array.data_type().clone(), false)));
             arrays.push(array);
         };
 
-        let mut complete = self.transform.complete_rows(&inputs)?;
+        let mut complete = features.valid;
         if let Some(label) = &self.columns.label {
-            let (array, valid) = self.transform.encode_label(batch.column(label.index))?;
+            let (array, valid) = encoder.encode_label(batch.column(label.index))?;
             push(LABEL, array);
             complete = both(complete, valid);
         }
         if let Some(index) = self.columns.weight {
             let weights = cast(batch.column(index), &DataType::Float64)?;
-            let weights = Float64Array::new(weights.as_primitive::<datafusion::arrow::datatypes::Float64Type>().values().clone(), None);
+            let weights = Float64Array::new(weights.as_primitive::<Float64Type>().values().clone(), None);
             push(WEIGHT, Arc::new(weights));
         }
         let mut roles = self.split.roles(&self.columns, batch, hashes);

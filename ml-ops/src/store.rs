@@ -9,8 +9,9 @@
 //! recently used ones when memory is wanted.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
+use std::io::BufReader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -18,7 +19,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
-use datafusion::execution::disk_manager::RefCountedTempFile;
+use datafusion::execution::spill_file::SpillFile;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use parking_lot::Mutex;
 
@@ -36,7 +37,6 @@ pub struct BlockStore {
 }
 
 /// The blocks of one training query.
-#[derive(Debug)]
 pub struct Entry {
     key: String,
     /// Held while a run reads and prepares the rows.
@@ -59,16 +59,16 @@ pub struct Fitted {
     pub frozen: Arc<Frozen>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Stored {
     place: Place,
     prepared: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Place {
     Memory(RecordBatch),
-    Disk(Arc<RefCountedTempFile>),
+    Disk(Arc<dyn SpillFile>),
 }
 
 impl BlockStore {
@@ -119,6 +119,12 @@ impl BlockStore {
     /// Bytes in memory, over all entries.
     pub fn bytes(&self) -> u64 {
         self.entries.lock().values().map(|e| e.bytes.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entry({}, {} blocks, {} bytes)", self.key, self.len(), self.bytes())
     }
 }
 
@@ -245,7 +251,7 @@ impl Entry {
         }
         let file = spill(&batch, context)?;
         self.spilled.fetch_add(bytes as u64, Ordering::Relaxed);
-        Ok(Place::Disk(Arc::new(file)))
+        Ok(Place::Disk(file))
     }
 
     fn grow(&self, bytes: usize, context: &TaskContext) -> bool {
@@ -266,17 +272,20 @@ impl Entry {
     }
 }
 
-fn spill(batch: &RecordBatch, context: &TaskContext) -> Result<RefCountedTempFile> {
+fn spill(batch: &RecordBatch, context: &TaskContext) -> Result<Arc<dyn SpillFile>> {
     let file = context.runtime_env().disk_manager.create_tmp_file("the feature cache of a training")?;
-    let output = BufWriter::new(File::create(file.path()).map_err(DataFusionError::from)?);
-    let mut writer = StreamWriter::try_new(output, batch.schema_ref())?;
+    let mut output = file.open_writer()?;
+    let mut writer = StreamWriter::try_new(&mut output, batch.schema_ref())?;
     writer.write(batch)?;
     writer.finish()?;
+    drop(writer);
+    output.finish()?;
     Ok(file)
 }
 
-fn unspill(file: &RefCountedTempFile) -> Result<RecordBatch> {
-    let input = BufReader::new(File::open(file.path()).map_err(DataFusionError::from)?);
+fn unspill(file: &Arc<dyn SpillFile>) -> Result<RecordBatch> {
+    let path = file.path().ok_or_else(|| MlError::Internal("a spilled block is not a local file".into()))?;
+    let input = BufReader::new(File::open(path).map_err(DataFusionError::from)?);
     let mut reader = StreamReader::try_new(input, None)?;
     let batch = reader.next().ok_or_else(|| MlError::Internal("a spilled block is empty".into()))?;
     Ok(batch?)

@@ -74,6 +74,11 @@ impl FeatureCacheExec {
         Self { metrics: self.metrics.clone(), ..Self::new(Arc::clone(&self.input), self.key.clone(), stage, partitions) }
     }
 
+    /// The same cache under another key.
+    pub fn with_key(&self, key: String) -> Self {
+        Self { key, ..self.clone() }
+    }
+
     /// The key of its rows in the store.
     pub fn key(&self) -> &str {
         &self.key

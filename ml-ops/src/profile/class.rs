@@ -95,8 +95,8 @@ pub fn count_classes(array: &ArrayRef, counts: &mut BTreeMap<ClassKey, u64>) -> 
             continue;
         };
         let bits = (value + 0.0).to_bits();
-        match seen.iter_mut().find(|(known, _)| *known == bits) {
-            Some((_, rows)) => *rows += 1,
+        match seen.iter().position(|(known, _)| *known == bits) {
+            Some(place) => seen[place].1 += 1,
             None if seen.len() < 64 => seen.push((bits, 1)),
             None => *counts.entry(ClassKey::number(value)).or_default() += 1,
         }

@@ -6,6 +6,7 @@
 //! ```
 
 mod fit;
+mod held_out;
 pub mod means;
 pub mod report;
 mod spec;
@@ -196,7 +197,7 @@ impl Run {
             means = total.values();
         }
         let transform = fit::transform(columns, &profile, &means, on_missing(&self.spec)?)?;
-        let frozen = Frozen { columns: columns.clone(), transform, split };
+        let frozen = Frozen::new(columns.clone(), transform, split);
         Ok(Fitted { profile: Arc::new(profile), frozen: Arc::new(frozen) })
     }
 
@@ -236,7 +237,7 @@ impl Run {
         fold = Fold { kernel, train: RoleSet::NONE, grids: Vec::new(), ..fold };
         let mut partial = self.fold(frozen, fold).await?;
         partial.gathered.settle();
-        crate::metrics::held_out(self.family.task(), setup.classes, &setup.params, &partial.gathered)
+        held_out::metrics(self.family.task(), setup.classes, &setup.params, &partial.gathered)
     }
 
     /// One pass of a kernel over all prepared rows.
