@@ -2,7 +2,7 @@
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType};
+use datafusion::arrow::datatypes::DataType;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::text::value_text;

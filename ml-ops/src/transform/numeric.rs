@@ -47,9 +47,7 @@ where
 {
     let finite = all_finite(array.values());
     match array.nulls().filter(|nulls| nulls.null_count() > 0) {
-        None if finite => {
-            Ok((Arc::new(PrimitiveArray::<T>::new(array.values().clone(), None)), None))
-        }
+        None if finite => Ok((Arc::new(PrimitiveArray::<T>::new(array.values().clone(), None)), None)),
         nulls => fill(column, array.values(), nulls, impute),
     }
 }
@@ -64,12 +62,7 @@ where
     values.chunks(CHUNK).all(|chunk| chunk.iter().fold(0, |bad, &x| bad | (x - x).into().to_bits()) == 0)
 }
 
-fn fill<N: Copy + Into<f64>>(
-    column: &str,
-    values: &[N],
-    nulls: Option<&NullBuffer>,
-    impute: f64,
-) -> Result<Filled> {
+fn fill<N: Copy + Into<f64>>(column: &str, values: &[N], nulls: Option<&NullBuffer>, impute: f64) -> Result<Filled> {
     let mut infinite = None;
     let mut filled = Vec::with_capacity(values.len());
     let present = BooleanBuffer::collect_bool(values.len(), |row| {
