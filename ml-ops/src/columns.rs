@@ -147,7 +147,9 @@ pub fn is_number(data_type: &DataType) -> bool {
 
 fn check_label(name: &str, data_type: &DataType, task: Task) -> Result<()> {
     let (fits, hint) = match task {
-        Task::Classification => (is_number(data_type) || is_categorical(data_type), "a class is a number, a boolean or a string"),
+        Task::Classification => {
+            (is_number(data_type) || is_categorical(data_type), "a class is a number, a boolean or a string")
+        }
         _ => (
             is_number(data_type) || *data_type == DataType::Boolean,
             "this family predicts a number; cast the column, or use a classifier such as logistic_regression",

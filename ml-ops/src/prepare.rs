@@ -83,8 +83,7 @@ impl Frozen {
     /// What [`FittedTransform::apply`] refuses.
     pub fn prepare(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let hashes = hashes(batch)?;
-        let inputs: Vec<ArrayRef> =
-            self.columns.features.iter().map(|f| Arc::clone(batch.column(f.index))).collect();
+        let inputs: Vec<ArrayRef> = self.columns.features.iter().map(|f| Arc::clone(batch.column(f.index))).collect();
         let encoder = self.encoder()?;
         let features = encoder.apply(&inputs)?;
         let mut fields: Vec<_> = features.batch.schema_ref().fields().iter().cloned().collect();

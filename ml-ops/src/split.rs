@@ -46,7 +46,8 @@ const SPLIT_SALT: u64 = 0x53_50_4c_49_54;
 impl SplitSpec {
     /// The rule for a table of `rows` rows.
     pub fn settle(&self, rows: u64, model_seed: u64) -> SplitRule {
-        let hash = |fraction: f64, seed: u64| SplitRule::Hash(Sample::fraction(fraction, SPLIT_SALT.wrapping_add(seed)));
+        let hash =
+            |fraction: f64, seed: u64| SplitRule::Hash(Sample::fraction(fraction, SPLIT_SALT.wrapping_add(seed)));
         match self {
             Self::None => SplitRule::All,
             Self::By { .. } => SplitRule::Column,

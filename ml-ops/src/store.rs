@@ -19,8 +19,8 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
-use datafusion::execution::spill_file::SpillFile;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::spill_file::SpillFile;
 use parking_lot::Mutex;
 
 use crate::error::{MlError, Result};
@@ -206,7 +206,13 @@ impl Entry {
     ///
     /// # Errors
     /// When a spilled block cannot be read or the rows cannot be prepared.
-    pub fn prepared(&self, i: usize, frozen: &Frozen, store: &BlockStore, context: &TaskContext) -> Result<RecordBatch> {
+    pub fn prepared(
+        &self,
+        i: usize,
+        frozen: &Frozen,
+        store: &BlockStore,
+        context: &TaskContext,
+    ) -> Result<RecordBatch> {
         let (batch, prepared) = self.read(i)?;
         if prepared {
             return Ok(batch);
@@ -256,7 +262,8 @@ impl Entry {
 
     fn grow(&self, bytes: usize, context: &TaskContext) -> bool {
         let mut slot = self.reservation.lock();
-        let reservation = slot.get_or_insert_with(|| MemoryConsumer::new("FeatureCache").register(context.memory_pool()));
+        let reservation =
+            slot.get_or_insert_with(|| MemoryConsumer::new("FeatureCache").register(context.memory_pool()));
         reservation.try_grow(bytes).is_ok()
     }
 

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{FeatureCacheExec, GradientExec, Stage, TrainExec};
 use crate::error::MlError;
+use crate::functions::{ModelFunction, as_model_aggregate, as_model_function};
+use crate::model::Model;
 
 const MAGIC: &[u8] = b"SINEW";
 const TRAIN: u8 = 1;
@@ -82,21 +84,50 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
 
     fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
         match buf.strip_prefix(MAGIC) {
-            Some(data) => Ok(crate::functions::decode_function(data)?),
+            Some(data) => {
+                let (function, model) = decode_function(data)?;
+                Ok(function.scalar(&model)?)
+            }
             None => self.inner.try_decode_udf(name, buf),
         }
     }
 
     fn try_encode_udf(&self, node: &ScalarUDF, buf: &mut Vec<u8>) -> Result<()> {
-        match crate::functions::encode_function(node)? {
-            Some(data) => {
-                buf.extend_from_slice(MAGIC);
-                buf.extend_from_slice(&data);
-                Ok(())
-            }
+        match as_model_function(node) {
+            Some((function, model)) => encode_function(function, model, buf),
             None => self.inner.try_encode_udf(node, buf),
         }
     }
+
+    fn try_decode_udaf(&self, name: &str, buf: &[u8]) -> Result<Arc<AggregateUDF>> {
+        match buf.strip_prefix(MAGIC) {
+            Some(data) => {
+                let (function, model) = decode_function(data)?;
+                Ok(function.aggregate(&model)?)
+            }
+            None => self.inner.try_decode_udaf(name, buf),
+        }
+    }
+
+    fn try_encode_udaf(&self, node: &AggregateUDF, buf: &mut Vec<u8>) -> Result<()> {
+        match as_model_aggregate(node) {
+            Some((function, model)) => encode_function(function, model, buf),
+            None => self.inner.try_encode_udaf(node, buf),
+        }
+    }
+}
+
+/// A function travels with its model: executors never read the catalog.
+fn encode_function(function: &ModelFunction, model: &Model, buf: &mut Vec<u8>) -> Result<()> {
+    let data = postcard::to_allocvec(&(to_json(function)?, model.to_bytes()?)).map_err(|e| damaged(&e))?;
+    buf.extend_from_slice(MAGIC);
+    buf.extend_from_slice(&data);
+    Ok(())
+}
+
+fn decode_function(data: &[u8]) -> Result<(ModelFunction, Arc<Model>)> {
+    let (function, model): (Vec<u8>, Vec<u8>) = postcard::from_bytes(data).map_err(|e| damaged(&e))?;
+    Ok((from_json(&function)?, Arc::new(Model::from_bytes(&model)?)))
 }
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {

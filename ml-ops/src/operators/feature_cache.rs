@@ -24,9 +24,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +69,10 @@ impl FeatureCacheExec {
 
     /// The same cache for one more pass. Metrics go on counting.
     pub fn next_pass(&self, stage: Stage, partitions: usize) -> Self {
-        Self { metrics: self.metrics.clone(), ..Self::new(Arc::clone(&self.input), self.key.clone(), stage, partitions) }
+        Self {
+            metrics: self.metrics.clone(),
+            ..Self::new(Arc::clone(&self.input), self.key.clone(), stage, partitions)
+        }
     }
 
     /// The same cache under another key.

@@ -76,7 +76,8 @@ impl Sources {
             let changed = |how: String| MlError::Data {
                 reason: format!("file {} {how} while the model was trained; run the statement again", meta.location),
             };
-            let now = store.head(&meta.location).await.map_err(|e| changed(format!("could not be read again ({e})")))?;
+            let now =
+                store.head(&meta.location).await.map_err(|e| changed(format!("could not be read again ({e})")))?;
             if now.size != meta.size || now.last_modified != meta.last_modified {
                 return Err(changed("changed".into()));
             }

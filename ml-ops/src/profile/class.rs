@@ -41,7 +41,9 @@ impl ClassKey {
 pub fn count_text(array: &ArrayRef, counts: &mut BTreeMap<String, u64>) -> Result<u64> {
     // Few distinct values are the rule: a dictionary turns counting strings into counting integers.
     let dictionary = match array.data_type() {
-        DataType::Boolean => return count_booleans(array, |text, rows| *counts.entry(text.into()).or_default() += rows),
+        DataType::Boolean => {
+            return count_booleans(array, |text, rows| *counts.entry(text.into()).or_default() += rows);
+        }
         DataType::Dictionary(key, value) if **key == DataType::Int32 && **value == DataType::Utf8 => array.clone(),
         _ => {
             let text = cast(array, &DataType::Utf8)?;

@@ -28,7 +28,12 @@ fn largest(range: &Range) -> f64 {
 ///
 /// # Errors
 /// When the policy is `error` and a value is missing.
-pub fn transform(columns: &Columns, profile: &Profile, means: &[f64], on_missing: OnMissing) -> Result<FittedTransform> {
+pub fn transform(
+    columns: &Columns,
+    profile: &Profile,
+    means: &[f64],
+    on_missing: OnMissing,
+) -> Result<FittedTransform> {
     let mut means = means.iter().copied();
     let mut features = Vec::with_capacity(columns.features.len());
     for (feature, profile) in columns.features.iter().zip(&profile.features) {

@@ -6,7 +6,6 @@
 //! ```
 
 mod fit;
-mod held_out;
 pub mod means;
 pub mod report;
 mod spec;
@@ -25,6 +24,7 @@ pub use spec::TrainSpec;
 use crate::error::{MlError, Result};
 use crate::family::{Family, Learner, Setup, Weights, find};
 use crate::fold::{Fold, Kernel, RoleSet};
+use crate::metrics;
 use crate::model::{DataSummary, FORMAT, IterationRecord, Manifest, Model};
 use crate::objective::Want;
 use crate::operators::{FeatureCacheExec, GradientExec, Pass, Sources, Stage, results};
@@ -227,17 +227,22 @@ impl Run {
     }
 
     /// Metrics over the held-out rows; empty when there are none.
-    async fn metrics(&mut self, setup: &Setup, frozen: &Arc<Frozen>, weights: &Weights) -> Result<Vec<(String, Option<f64>)>> {
+    async fn metrics(
+        &mut self,
+        setup: &Setup,
+        frozen: &Arc<Frozen>,
+        weights: &Weights,
+    ) -> Result<Vec<(String, Option<f64>)>> {
         if setup.moments.eval_rows == 0 {
             return Ok(Vec::new());
         }
         let scorer = self.family.scorer(&setup.layout, weights)?;
-        let kernel = Kernel::Scores { of: Box::new(scorer) };
+        let kernel = Kernel::Scores { of: Box::new(scorer.clone()) };
         let mut fold = fit::moments_fold(&frozen.transform, &setup.bounds)?;
         fold = Fold { kernel, train: RoleSet::NONE, grids: Vec::new(), ..fold };
-        let mut partial = self.fold(frozen, fold).await?;
-        partial.gathered.settle();
-        held_out::metrics(self.family.task(), setup.classes, &setup.params, &partial.gathered)
+        let partial = self.fold(frozen, fold).await?;
+        let threshold = setup.params.float("threshold").unwrap_or(0.5);
+        Ok(metrics::of_gathered(&scorer, setup.classes, &partial.gathered.rows, threshold))
     }
 
     /// One pass of a kernel over all prepared rows.
