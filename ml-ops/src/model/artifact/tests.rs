@@ -82,7 +82,7 @@ fn a_later_format_names_both_versions() {
     let later = resealed(&manifest, "\"format\": 1", "\"format\": 7");
     let error = Model::from_files(&later, &weights).unwrap_err().to_string();
     assert!(error.contains("format 7") && error.contains("formats up to 1"), "{error}");
-    refused(&resealed(&manifest, "\"solver\"", "\"solve\""), &weights, MANIFEST);
+    refused(&resealed(&manifest, "\"stop_reason\"", "\"stop_reasom\""), &weights, MANIFEST);
 }
 
 #[test]

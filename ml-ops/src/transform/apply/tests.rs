@@ -89,7 +89,8 @@ fn nan_is_missing_and_infinity_is_an_error() {
 
 #[test]
 fn categories_of_every_encoding_have_the_same_codes() {
-    let source: ArrayRef = Arc::new(StringArray::from(vec![Some("b"), Some("new"), None, Some("a"), Some(""), Some("b")]));
+    let source: ArrayRef =
+        Arc::new(StringArray::from(vec![Some("b"), Some("new"), None, Some("a"), Some(""), Some("b")]));
     let dictionary = |key: DataType| DataType::Dictionary(key.into(), DataType::Utf8.into());
     let types = [
         DataType::Utf8,
@@ -111,7 +112,8 @@ fn categories_of_every_encoding_have_the_same_codes() {
             assert!(codes(&one(feature(), array.slice(0, 0)).unwrap()).is_empty());
         }
     }
-    let null_values = DictionaryArray::new(Int8Array::from(vec![0, 1]), Arc::new(StringArray::from(vec![None, Some("a")])));
+    let null_values =
+        DictionaryArray::new(Int8Array::from(vec![0, 1]), Arc::new(StringArray::from(vec![None, Some("a")])));
     assert_eq!(codes(&one(text("c", &["a"], true), Arc::new(null_values)).unwrap()), [1, 0]);
     let all_null = new_null_array(&dictionary(DataType::Int32), 2);
     assert_eq!(codes(&one(text("c", &["a"], true), all_null).unwrap()), [1, 1]);
@@ -176,7 +178,8 @@ fn labels_become_values_or_classes() {
     // Class labels in any type of numbers, in numeric order.
     let numbers = || label("y", "Int64", &["-1", "9", "10"]);
     let source: ArrayRef = Arc::new(Int64Array::from(vec![Some(10), Some(-1), Some(9), None, Some(3)]));
-    for data_type in [DataType::Int64, DataType::Int8, DataType::Float64, DataType::Float32, DataType::Decimal128(9, 2)] {
+    for data_type in [DataType::Int64, DataType::Int8, DataType::Float64, DataType::Float32, DataType::Decimal128(9, 2)]
+    {
         let (values, valid) = encode(numbers(), cast(&source, &data_type).unwrap()).unwrap();
         assert_eq!(codes(&values), [2, 0, 1, 0, 0]);
         assert_eq!(valid, Some(vec![true, true, true, false, false]), "{data_type}");
