@@ -94,7 +94,9 @@ fn report(name: &str, rows: usize, columns: usize, classes: u32, kernel: impl Fn
             black_box(partial);
         });
         let ratio = pass / floor;
-        println!("{name:<10} {rows} x {columns}, {threads} threads: floor {floor:.1} ms, pass {pass:.1} ms, ratio {ratio:.2}");
+        println!(
+            "{name:<10} {rows} x {columns}, {threads} threads: floor {floor:.1} ms, pass {pass:.1} ms, ratio {ratio:.2}"
+        );
     }
 }
 

@@ -82,7 +82,13 @@ impl Data {
                 Some(k) => {
                     numbers.push(None);
                     // One more than there are: a code for none of them.
-                    codes.push((0..n).map(|_| if random.unit() < 0.02 { u32::MAX } else { (random.next() % u64::from(k + 1)) as u32 }).collect());
+                    codes.push(
+                        (0..n)
+                            .map(|_| {
+                                if random.unit() < 0.02 { u32::MAX } else { (random.next() % u64::from(k + 1)) as u32 }
+                            })
+                            .collect(),
+                    );
                 }
             }
         }
@@ -205,12 +211,17 @@ pub fn all_kernels(data: &Data) -> Vec<(&'static str, Kernel)> {
     let p = data.layout.width();
     let mut random = Random(99);
     let mut some = |n: usize, size: f64| -> Vec<f64> { (0..n).map(|_| (random.unit() - 0.5) * size).collect() };
-    let categorical: Vec<bool> = data.layout.spans().flat_map(|s| std::iter::repeat_n(s.categorical, s.width)).collect();
+    let categorical: Vec<bool> =
+        data.layout.spans().flat_map(|s| std::iter::repeat_n(s.categorical, s.width)).collect();
     let shift: Vec<f64> = some(p, 1.0).iter().zip(&categorical).map(|(s, c)| if *c { 0.0 } else { *s }).collect();
-    let scale: Vec<f64> = categorical.iter().enumerate().map(|(j, c)| if *c { 1.0 } else { [1.0, 0.0078125, 0.5][j % 3] }).collect();
+    let scale: Vec<f64> =
+        categorical.iter().enumerate().map(|(j, c)| if *c { 1.0 } else { [1.0, 0.0078125, 0.5][j % 3] }).collect();
     let weights = some(p, 0.3);
     let linear = |loss| Kernel::Linear { loss, intercept: 0.25, weights: weights.clone() };
-    let softmax = |k: usize, some: &mut dyn FnMut(usize, f64) -> Vec<f64>| Kernel::Softmax { intercepts: some(k, 1.0), weights: some(k * p, 0.3) };
+    let softmax = |k: usize, some: &mut dyn FnMut(usize, f64) -> Vec<f64>| Kernel::Softmax {
+        intercepts: some(k, 1.0),
+        weights: some(k * p, 0.3),
+    };
     let mut kernels = vec![
         ("moments", Kernel::Moments { shift: shift.clone(), label_shift: 0.5 }),
         ("squared", linear(Loss::Squared)),
@@ -221,20 +232,46 @@ pub fn all_kernels(data: &Data) -> Vec<(&'static str, Kernel)> {
         ("scores softmax", Kernel::Scores { of: Box::new(softmax(4, &mut some)) }),
     ];
     if p < 100 {
-        kernels.push(("gram", Kernel::Gram { shift: shift.clone(), scale: scale.clone(), label: Some((1.0, 0.125)), curvature: Curvature::Weight }));
+        kernels.push((
+            "gram",
+            Kernel::Gram {
+                shift: shift.clone(),
+                scale: scale.clone(),
+                label: Some((1.0, 0.125)),
+                curvature: Curvature::Weight,
+            },
+        ));
         kernels.push((
             "gram logistic",
-            Kernel::Gram { shift: shift.clone(), scale: scale.clone(), label: None, curvature: Curvature::Logistic { intercept: -0.1, weights: weights.clone() } },
+            Kernel::Gram {
+                shift: shift.clone(),
+                scale: scale.clone(),
+                label: None,
+                curvature: Curvature::Logistic { intercept: -0.1, weights: weights.clone() },
+            },
         ));
     }
     let centers = |k: usize, some: &mut dyn FnMut(usize, f64) -> Vec<f64>| some(k * p, 1.0);
     for (name, k) in [("centroids 1", 1), ("centroids 6", 6)] {
-        kernels.push((name, Kernel::Centroids { shift: shift.clone(), scale: scale.clone(), centers: centers(k, &mut some) }));
+        kernels.push((
+            name,
+            Kernel::Centroids { shift: shift.clone(), scale: scale.clone(), centers: centers(k, &mut some) },
+        ));
     }
     let of = Kernel::Centroids { shift: shift.clone(), scale: scale.clone(), centers: centers(5, &mut some) };
     kernels.push(("scores centroids", Kernel::Scores { of: Box::new(of) }));
     for (name, k, keep) in [("candidates 0", 0, 10), ("candidates 3", 3, 40), ("candidates all", 3, 0)] {
-        kernels.push((name, Kernel::Candidates { shift: shift.clone(), scale: scale.clone(), centers: centers(k, &mut some), salt: 5, factor: 0.02, keep }));
+        kernels.push((
+            name,
+            Kernel::Candidates {
+                shift: shift.clone(),
+                scale: scale.clone(),
+                centers: centers(k, &mut some),
+                salt: 5,
+                factor: 0.02,
+                keep,
+            },
+        ));
     }
     if p == 0 {
         kernels.retain(|(_, k)| !matches!(k, Kernel::Centroids { .. } | Kernel::Candidates { .. }));
