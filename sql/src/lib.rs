@@ -1,1 +1,18 @@
-//! placeholder
+//! The language: text becomes statements ([`parse`]).
+
+pub mod ast;
+mod cursor;
+pub mod error;
+mod functions;
+pub mod name;
+mod options;
+mod parser;
+mod rewrite;
+mod source;
+mod train;
+
+pub use ast::{NotYet, QuerySource, QueryStatement, Spelling, Statement, TrainStatement, Weight};
+pub use error::{Position, Result, SqlError};
+pub use name::{ModelRef, Version};
+pub use parser::parse;
+pub use rewrite::MODEL_PREFIX;
