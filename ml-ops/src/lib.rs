@@ -9,6 +9,7 @@ pub mod family;
 pub mod fold;
 pub mod functions;
 pub mod linalg;
+pub mod metrics;
 pub mod model;
 pub mod objective;
 pub mod optimizer;
