@@ -1,4 +1,5 @@
-//! The language: text becomes statements ([`parse`]).
+//! The language: text becomes statements ([`parse`]), and statements become logical plans
+//! ([`plan_query`], [`plan_train`]).
 
 pub mod ast;
 mod cursor;
@@ -7,6 +8,7 @@ mod functions;
 pub mod name;
 mod options;
 mod parser;
+pub mod plan;
 mod rewrite;
 mod source;
 mod train;
@@ -15,4 +17,5 @@ pub use ast::{NotYet, QuerySource, QueryStatement, Spelling, Statement, TrainSta
 pub use error::{Position, Result, SqlError};
 pub use name::{ModelRef, Version};
 pub use parser::parse;
+pub use plan::{Models, PlannedTrain, plan_query, plan_train};
 pub use rewrite::MODEL_PREFIX;
