@@ -338,7 +338,7 @@ fn errors_say_what_where_and_what_next() {
         ("TRAIN MODEL m AS t", "expected a query after AS, found 't'"),
         ("TRAIN MODEL m AS", "expected a query after AS, found the end of the statement"),
         ("TRAIN MODEL m AS DELETE FROM t", "expected a query after AS, found 'DELETE'"),
-        ("TRAIN MODEL m AS SELECT FROM WHERE", "SINEW-1003"),
+        ("TRAIN MODEL m AS SELECT 1 +", "SINEW-1003: expected an expression"),
         ("TRAIN MODEL m SPLIT RANDOM 1.5 FROM t", "SINEW-1006: SPLIT RANDOM = 1.5 at line 1, column 28 is not allowed"),
         ("TRAIN MODEL m SPLIT RANDON 0.5 FROM t", "did you mean 'RANDOM'?"),
         (
