@@ -1,1 +1,1 @@
-//! placeholder
+//! Tests that cross crates or processes; see `tests/`.

@@ -2,19 +2,30 @@
 
 pub mod backend;
 pub mod block;
+pub mod columns;
 pub mod error;
 pub mod exact;
 pub mod families;
 pub mod family;
 pub mod fold;
 pub mod functions;
+pub mod kernels;
 pub mod linalg;
+pub mod metrics;
 pub mod model;
 pub mod objective;
+pub mod operators;
+pub mod objectives;
 pub mod optimizer;
+pub mod optimizers;
 pub mod params;
 pub mod partial;
+pub mod prepare;
+pub mod profile;
+pub mod runtime;
 pub mod split;
+pub mod store;
+pub mod training;
 pub mod transform;
 
 pub use error::{MlError, Result};

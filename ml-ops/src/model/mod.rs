@@ -1,5 +1,7 @@
 //! A trained model: what it is, how its columns become features, and its weights.
 
+mod artifact;
+
 use serde::{Deserialize, Serialize};
 
 use crate::family::{Family, Task, Weights, find};

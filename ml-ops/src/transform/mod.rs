@@ -1,9 +1,18 @@
 //! Fitted transforms: what was learnt from the training rows about turning a table's columns into
 //! features, with the state frozen, so that prediction does the same.
 
+mod apply;
+mod codes;
+mod label;
+mod numeric;
+mod text;
+
 use serde::{Deserialize, Serialize};
 
 use crate::fold::Layout;
+
+pub use apply::{Encoder, Prepared};
+pub use text::{ValueKind, value_order, value_text};
 
 /// How each column of a query becomes a feature, and the label a value or a class.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

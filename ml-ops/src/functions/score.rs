@@ -1,0 +1,192 @@
+//! From columns to scores: the transform, then the family's kernel.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, StringArray};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::DataType;
+
+use crate::block::{Block, Column};
+use crate::error::{MlError, Result};
+use crate::family::Task;
+use crate::fold::{Kernel, Layout};
+use crate::model::Model;
+use crate::transform::Encoder;
+
+/// A model made ready to score.
+#[derive(Debug)]
+pub struct Scorer {
+    model: Arc<Model>,
+    checksum: String,
+    task: Task,
+    encoder: Encoder,
+    layout: Layout,
+    kernel: Kernel,
+    /// The classes in the label's type; nothing for other tasks.
+    typed_classes: Option<ArrayRef>,
+}
+
+/// Raw scores, one vector of rows for each output of the kernel: the margin of a `Linear` kernel, the
+/// margins of a `Softmax` kernel, squared distances to the centres of a `Centroids` kernel.
+pub type Scores = Vec<Vec<f64>>;
+
+impl Scorer {
+    /// Makes `model` ready to score.
+    ///
+    /// # Errors
+    /// When this version has no such family, or the parts of the model do not fit each other.
+    pub fn new(model: Arc<Model>) -> Result<Self> {
+        let family = model.family()?;
+        let layout = model.manifest.transform.layout();
+        let kernel = family.scorer(&layout, &model.weights)?;
+        Self::with_kernel(model, family.task(), kernel)
+    }
+
+    /// Scores with a given kernel.
+    pub(crate) fn with_kernel(model: Arc<Model>, task: Task, kernel: Kernel) -> Result<Self> {
+        let transform = &model.manifest.transform;
+        let layout = transform.layout();
+        let classes = transform.label.as_ref().map_or(0, |label| label.classes.len());
+        let label = transform.label.is_some();
+        let width = layout.width();
+        let fits = match (&kernel, task) {
+            (Kernel::Linear { weights, .. }, Task::Regression) => weights.len() == width && label && classes == 0,
+            (Kernel::Linear { weights, .. }, Task::Classification) => weights.len() == width && classes == 2,
+            (Kernel::Softmax { intercepts, weights }, Task::Classification) => {
+                intercepts.len() == classes && classes > 1 && weights.len() == classes * width
+            }
+            (Kernel::Centroids { shift, scale, centers }, Task::Clustering) => {
+                shift.len() == width
+                    && scale.len() == width
+                    && width > 0
+                    && !centers.is_empty()
+                    && centers.len() % width == 0
+            }
+            _ => false,
+        };
+        if !fits {
+            return Err(MlError::Damaged {
+                reason: format!(
+                    "the weights of family {} do not fit {width} coordinates and {classes} classes",
+                    model.manifest.family
+                ),
+            });
+        }
+        let encoder = Encoder::new(transform)?;
+        let typed_classes = match (&transform.label, task) {
+            (Some(label), Task::Classification) => {
+                let data_type: DataType = label.data_type.parse().map_err(|_| MlError::Damaged {
+                    reason: format!("the label's type '{}' is not a type", label.data_type),
+                })?;
+                let texts: ArrayRef = Arc::new(StringArray::from_iter_values(&label.classes));
+                Some(cast(&texts, &data_type)?)
+            }
+            _ => None,
+        };
+        let checksum = model.checksum()?;
+        Ok(Self { model, checksum, task, encoder, layout, kernel, typed_classes })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// What it predicts.
+    pub fn task(&self) -> Task {
+        self.task
+    }
+
+    /// How its columns become features.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The kernel that scores.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// The classes as text, in order; nothing for other tasks.
+    pub fn classes(&self) -> &[String] {
+        self.model.manifest.transform.label.as_ref().map_or(&[], |label| &label.classes)
+    }
+
+    /// The classes in the label's type.
+    pub(super) fn typed_classes(&self) -> Result<&ArrayRef> {
+        self.typed_classes.as_ref().ok_or_else(|| MlError::Internal("classes of a model without any".into()))
+    }
+
+    /// What tells this model from every other.
+    pub(super) fn identity(&self) -> (&str, &str) {
+        (&self.model.manifest.run, &self.checksum)
+    }
+
+    /// Raw scores of some rows, and which of them count (`None`: all).
+    ///
+    /// # Errors
+    /// As for [`Encoder::apply`].
+    pub fn score(&self, columns: &[ArrayRef]) -> Result<(Scores, Option<BooleanBuffer>)> {
+        let prepared = self.encoder.apply(columns)?;
+        let block = Block::from_batch(&prepared.batch)?;
+        Ok((scores(&self.kernel, &self.layout, &block)?, prepared.valid))
+    }
+}
+
+/// Raw scores of a block.
+fn scores(kernel: &Kernel, layout: &Layout, block: &Block) -> Result<Scores> {
+    match kernel {
+        Kernel::Linear { intercept, weights, .. } => Ok(vec![margin(*intercept, weights, layout, block)]),
+        Kernel::Softmax { intercepts, weights } => {
+            let rows = weights.chunks(layout.width().max(1));
+            Ok(intercepts.iter().zip(rows).map(|(b, w)| margin(*b, w, layout, block)).collect())
+        }
+        Kernel::Centroids { shift, scale, centers } => {
+            Ok(centers.chunks(layout.width().max(1)).map(|c| distance(shift, scale, c, layout, block)).collect())
+        }
+        _ => Err(MlError::Internal("this kernel does not score rows".into())),
+    }
+}
+
+/// `intercept + x.weights`, column after column.
+fn margin(intercept: f64, weights: &[f64], layout: &Layout, block: &Block) -> Vec<f64> {
+    let mut out = vec![intercept; block.rows];
+    for (span, column) in layout.spans().zip(&block.columns) {
+        let weights = &weights[span.offset..span.offset + span.width];
+        match column {
+            Column::F32(x) => out.iter_mut().zip(x).for_each(|(m, x)| *m = f64::from(*x).mul_add(weights[0], *m)),
+            Column::F64(x) => out.iter_mut().zip(x).for_each(|(m, x)| *m = x.mul_add(weights[0], *m)),
+            Column::Codes(x) => {
+                out.iter_mut().zip(x).for_each(|(m, code)| *m += weights.get(*code as usize).copied().unwrap_or(0.0));
+            }
+        }
+    }
+    out
+}
+
+/// `|(x - shift) scale - center|^2`, column after column.
+fn distance(shift: &[f64], scale: &[f64], center: &[f64], layout: &Layout, block: &Block) -> Vec<f64> {
+    let mut out = vec![0.0; block.rows];
+    for (span, column) in layout.spans().zip(&block.columns) {
+        let at = span.offset;
+        let mut add = |row: usize, x: f64| {
+            let d = (x - shift[at]) * scale[at] - center[at];
+            out[row] = d.mul_add(d, out[row]);
+        };
+        match column {
+            Column::F32(x) => x.iter().enumerate().for_each(|(row, x)| add(row, f64::from(*x))),
+            Column::F64(x) => x.iter().enumerate().for_each(|(row, x)| add(row, *x)),
+            Column::Codes(x) => {
+                for (row, code) in x.iter().enumerate() {
+                    for j in 0..span.width {
+                        let z = (f64::from(u8::from(*code as usize == j)) - shift[at + j]) * scale[at + j];
+                        let d = z - center[at + j];
+                        out[row] = d.mul_add(d, out[row]);
+                    }
+                }
+            }
+        }
+    }
+    out
+}

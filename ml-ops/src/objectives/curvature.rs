@@ -1,0 +1,136 @@
+//! Curvature from weighted cross products, over all rows or a fixed sample of them.
+
+use super::scaling::{SLACK, Scaling};
+use super::{counted, finite};
+use crate::error::Result;
+use crate::exact::Grid;
+use crate::fold::{Curvature, Fold, Kernel, RoleSet, Sample};
+use crate::linalg::Symmetric;
+use crate::partial::Partial;
+
+/// A sample of curvature has at least this many rows, and at least [`ROWS_EACH`] for each coordinate.
+const ROWS: u64 = 65_536;
+/// Rows of a curvature sample for each coordinate.
+const ROWS_EACH: u64 = 32;
+/// Makes the curvature sample differ from mini-batches.
+const SALT: u64 = 0x6375_7276_6174_7572;
+
+impl Scaling {
+    /// The fraction of the rows that curvature is taken over; 1 means exactly all.
+    pub fn curvature_fraction(&self) -> f64 {
+        let wanted = ROWS.max(ROWS_EACH * self.center.len() as u64);
+        // A sample that is nearly everything saves nothing.
+        if self.rows <= wanted + wanted / 4 { 1.0 } else { wanted as f64 / self.rows as f64 }
+    }
+
+    /// The cost of one curvature fold in folds of the gradient: `P^2/2` against `2P` multiply-adds a row.
+    pub fn curvature_cost(&self) -> f64 {
+        self.curvature_fraction() * self.parameters() as f64 / 4.0
+    }
+
+    /// Shift and power-of-two scale that bring every numeric column to at most 1 in magnitude.
+    pub(super) fn unit_range(&self) -> (Vec<f64>, Vec<f64>) {
+        let (mut shift, mut scale) = (self.center.clone(), vec![1.0; self.center.len()]);
+        for span in self.layout.spans() {
+            if span.categorical {
+                shift[span.offset..span.offset + span.width].fill(0.0);
+            } else {
+                let j = span.offset;
+                scale[j] = inverse_power((self.bounds.high[j] - shift[j]).abs().max((self.bounds.low[j] - shift[j]).abs()));
+            }
+        }
+        (shift, scale)
+    }
+
+    /// The fold of `sum h z z'`, with the label as one more entry of `z` when `label` is set.
+    pub(super) fn gram(&self, curvature: Curvature, label: Option<(f64, f64)>, sampled: bool) -> Result<Fold> {
+        let (shift, scale) = self.unit_range();
+        let size = self.center.len() + 1 + usize::from(label.is_some());
+        let most = match curvature {
+            Curvature::Weight => self.bounds.weight,
+            Curvature::Logistic { .. } => self.bounds.weight * 0.25 * SLACK,
+        };
+        let fraction = if sampled { self.curvature_fraction() } else { 1.0 };
+        Ok(Fold {
+            kernel: Kernel::Gram { shift, scale, label, curvature },
+            layout: self.layout.clone(),
+            train: RoleSet::TRAIN,
+            eval: RoleSet::NONE,
+            sample: (fraction < 1.0).then(|| Sample::fraction(fraction, self.seed ^ SALT)),
+            weight_grid: Grid::covering(self.bounds.weight)?,
+            loss_grid: Grid::covering(0.0)?,
+            grids: vec![Grid::covering(most)?; size * (size + 1) / 2],
+        })
+    }
+
+    /// The cross products of `[1, standardised coordinates, label]` for each unit of weight.
+    pub(super) fn cross_products(&self, partial: &Partial, label: Option<(f64, f64)>) -> Result<Symmetric> {
+        let (shift, scale) = self.unit_range();
+        let width = self.center.len();
+        let size = width + 1 + usize::from(label.is_some());
+        let weight = counted(partial)?;
+        let sums = Symmetric::from_upper(size, &finite(partial)?);
+        // Entry i of the wanted vector is factor_i z_i - offset_i z_0.
+        let mut factor = vec![1.0];
+        let mut offset = vec![0.0];
+        for j in 0..width {
+            let s = self.deviation[j];
+            factor.push(if s > 0.0 { 1.0 / scale[j] / s } else { 0.0 });
+            offset.push(if s > 0.0 { (self.center[j] - shift[j]) / s } else { 0.0 });
+        }
+        if let Some((_, scale)) = label {
+            factor.push(1.0 / scale);
+            offset.push(0.0);
+        }
+        let mut products = Symmetric::zero(size);
+        for i in 0..size {
+            for j in i..size {
+                let (fi, fj, oi, oj) = (factor[i], factor[j], offset[i], offset[j]);
+                let value = fi * fj * sums.at(i, j) - oi * fj * sums.at(0, j) - oj * fi * sums.at(0, i)
+                    + oi * oj * sums.at(0, 0);
+                products.set(i, j, value / weight);
+            }
+        }
+        Ok(products)
+    }
+
+    /// Curvature in these coordinates, times `factor`, L2 included.
+    ///
+    /// A column whose curvature the sample missed (a rare category) gets the mean curvature times its
+    /// second moment over all rows; a constant column gets 1, so that the matrix stays regular.
+    pub(super) fn curvature(&self, partial: &Partial, factor: f64, l2: &[f64]) -> Result<Symmetric> {
+        let products = self.cross_products(partial, None)?;
+        let sampled = self.curvature_fraction() < 1.0;
+        let skip = 1 - self.first();
+        let size = self.parameters();
+        let mut matrix = Symmetric::zero(size);
+        for i in 0..size {
+            for j in i..size {
+                matrix.set(i, j, factor * products.at(i + skip, j + skip));
+            }
+        }
+        for (j, &s) in self.deviation.iter().enumerate() {
+            let i = j + self.first();
+            let expected = factor * products.at(0, 0) * self.second[j];
+            if s == 0.0 {
+                matrix.set(i, i, 1.0);
+            } else if sampled && matrix.at(i, i) < 0.1 * expected {
+                matrix.set(i, i, expected);
+            }
+        }
+        matrix.add_diagonal(l2);
+        Ok(matrix)
+    }
+}
+
+/// The largest power of two that brings `most` to at most 1; 1 for zero.
+pub(super) fn inverse_power(most: f64) -> f64 {
+    if most <= 0.0 || !most.is_finite() {
+        return 1.0;
+    }
+    let mut exponent = libm::ilogb(most);
+    if libm::ldexp(1.0, exponent) < most {
+        exponent += 1;
+    }
+    libm::ldexp(1.0, (-exponent).clamp(-1000, 1000))
+}

@@ -1,0 +1,205 @@
+//! One pass over the rows: what every block contributes, merged into one partial for each partition.
+//!
+//! The pass is plain data, so the operator means the same wherever it runs. Its output is one row,
+//! `(partial, rows)`: the encoded result and the rows it covers, which the driver checks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, UInt64Array};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use futures::StreamExt;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::block::Block;
+use crate::columns::Columns;
+use crate::error::MlError;
+use crate::fold::{Fold, Kernel};
+use crate::partial::Partial;
+use crate::profile::Profile;
+use crate::runtime::TrainRuntime;
+use crate::training::means::{MeanSpec, Means};
+
+/// What a pass computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Pass {
+    /// Ranges, categories and classes of raw rows; a [`Profile`].
+    Profile(Columns),
+    /// Means of columns with missing values, over raw rows; [`Means`].
+    Means(MeanSpec),
+    /// A kernel over prepared rows; a [`Partial`].
+    Fold(Fold),
+}
+
+/// Runs a pass over the blocks below it.
+#[derive(Clone, Debug)]
+pub struct GradientExec {
+    input: Arc<dyn ExecutionPlan>,
+    pass: Arc<Pass>,
+    metrics: ExecutionPlanMetricsSet,
+    properties: Arc<PlanProperties>,
+}
+
+impl GradientExec {
+    /// A pass over `input`.
+    pub fn new(input: Arc<dyn ExecutionPlan>, pass: Arc<Pass>) -> Self {
+        let partitions = input.output_partitioning().partition_count();
+        let properties = super::properties(schema(), partitions, EmissionType::Final);
+        Self { input, pass, metrics: ExecutionPlanMetricsSet::new(), properties }
+    }
+
+    /// Another pass over `input`. Metrics go on counting.
+    pub fn next_pass(&self, input: Arc<dyn ExecutionPlan>, pass: Pass) -> Self {
+        Self { metrics: self.metrics.clone(), ..Self::new(input, Arc::new(pass)) }
+    }
+
+    /// What it computes.
+    pub fn pass(&self) -> &Pass {
+        &self.pass
+    }
+
+    /// The cache below.
+    pub fn input(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.input
+    }
+}
+
+/// The result rows of a pass, decoded.
+///
+/// # Errors
+/// When a row is not the output of a [`GradientExec`] whose pass yields `T`.
+pub fn results<T: DeserializeOwned>(batches: &[RecordBatch]) -> Result<Vec<(T, u64)>, MlError> {
+    let odd = || MlError::Internal("a step returned something other than a partial".into());
+    let mut found = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let partials = batch.columns().first().and_then(|a| a.as_binary_opt::<i32>()).ok_or_else(odd)?;
+        let rows = batch.columns().get(1).and_then(|a| a.as_primitive_opt::<UInt64Type>()).ok_or_else(odd)?;
+        for (bytes, rows) in partials.iter().zip(rows) {
+            let value = postcard::from_bytes(bytes.ok_or_else(odd)?).map_err(|_| odd())?;
+            found.push((value, rows.ok_or_else(odd)?));
+        }
+    }
+    Ok(found)
+}
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("partial", DataType::Binary, false),
+        Field::new("rows", DataType::UInt64, false),
+    ]))
+}
+
+async fn run(pass: &Pass, mut blocks: SendableRecordBatchStream, runtime: &TrainRuntime) -> Result<(Vec<u8>, u64)> {
+    let mut rows = 0;
+    let bytes = match pass {
+        Pass::Profile(columns) => {
+            let mut profile = Profile::empty(columns);
+            while let Some(batch) = blocks.next().await.transpose()? {
+                rows += batch.num_rows() as u64;
+                profile.see(columns, &batch)?;
+            }
+            postcard::to_allocvec(&profile)
+        }
+        Pass::Means(spec) => {
+            let mut means = Means::empty(spec)?;
+            while let Some(batch) = blocks.next().await.transpose()? {
+                rows += batch.num_rows() as u64;
+                means.see(spec, &batch)?;
+            }
+            postcard::to_allocvec(&means)
+        }
+        Pass::Fold(fold) => {
+            let mut partial = Partial::empty(fold);
+            while let Some(batch) = blocks.next().await.transpose()? {
+                rows += batch.num_rows() as u64;
+                runtime.backend.fold(fold, &[Block::from_batch(&batch)?], &mut partial).await?;
+            }
+            postcard::to_allocvec(&partial)
+        }
+    };
+    Ok((bytes.map_err(|e| MlError::Internal(format!("encoding a partial: {e}")))?, rows))
+}
+
+impl ExecutionPlan for GradientExec {
+    fn name(&self) -> &str {
+        "GradientExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(super::only_child(self.name(), children)?, Arc::clone(&self.pass))))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let runtime = TrainRuntime::of(&context)?;
+        let blocks = self.input.execute(partition, context)?;
+        let pass = Arc::clone(&self.pass);
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let output = futures::stream::once(async move {
+            let timer = baseline.elapsed_compute().timer();
+            let (bytes, rows) = run(&pass, blocks, &runtime).await?;
+            timer.done();
+            baseline.record_output(1);
+            let partial: ArrayRef = Arc::new(BinaryArray::from_vec(vec![&bytes]));
+            Ok(RecordBatch::try_new(schema(), vec![partial, Arc::new(UInt64Array::from(vec![rows]))])?)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), output)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+impl DisplayAs for GradientExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        let what = match self.pass.as_ref() {
+            Pass::Profile(columns) => format!("profile of {} features", columns.features.len()),
+            Pass::Means(_) => "means of columns with missing values".into(),
+            Pass::Fold(fold) => match &fold.kernel {
+                Kernel::Moments { .. } => "moments".into(),
+                Kernel::Linear { loss, .. } => format!("gradient of {loss:?} loss"),
+                Kernel::Softmax { intercepts, .. } => format!("gradient of softmax over {} classes", intercepts.len()),
+                Kernel::Gram { .. } => "cross products".into(),
+                Kernel::Centroids { .. } => "assignment to centres".into(),
+                Kernel::Candidates { .. } => "candidates for centres".into(),
+                Kernel::Scores { .. } => "scores of held-out rows".into(),
+            },
+        };
+        write!(f, "GradientExec: {what}")
+    }
+}

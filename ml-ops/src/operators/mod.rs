@@ -1,0 +1,54 @@
+//! The physical operators of a training, and how they travel.
+//!
+//! ```text
+//!  TrainExec           the loop; in the process that hosts the session
+//!    GradientExec      one pass: every block of rows -> one partial for each partition
+//!      FeatureCacheExec  rows read once, kept as blocks, prepared once
+//!        the query's physical plan
+//! ```
+
+pub mod codec;
+mod feature_cache;
+mod gradient;
+mod local;
+mod planner;
+mod sources;
+mod train;
+mod train_node;
+
+pub use codec::SinewPhysicalCodec;
+pub use feature_cache::{FeatureCacheExec, Stage};
+pub use gradient::{GradientExec, Pass, results};
+pub use local::Local;
+pub use planner::TrainPlanner;
+pub use sources::Sources;
+pub use train::TrainExec;
+pub use train_node::TrainNode;
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::{Partitioning, PlanProperties};
+
+/// The properties of an operator whose partitions are nothing but a number.
+fn properties(schema: SchemaRef, partitions: usize, emission: EmissionType) -> Arc<PlanProperties> {
+    Arc::new(PlanProperties::new(
+        EquivalenceProperties::new(schema),
+        Partitioning::UnknownPartitioning(partitions),
+        emission,
+        Boundedness::Bounded,
+    ))
+}
+
+/// The one child an operator of ours has.
+fn only_child(
+    name: &str,
+    mut children: Vec<Arc<dyn datafusion::physical_plan::ExecutionPlan>>,
+) -> datafusion::error::Result<Arc<dyn datafusion::physical_plan::ExecutionPlan>> {
+    match (children.pop(), children.is_empty()) {
+        (Some(child), true) => Ok(child),
+        _ => Err(crate::error::MlError::Internal(format!("{name} has one child")).into()),
+    }
+}

@@ -1,0 +1,48 @@
+//! What operators find in the session's config: the device, the resident blocks, and where steps run.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::backend::Backend;
+use crate::error::MlError;
+use crate::store::BlockStore;
+
+/// Where a step plan runs: in this process, or as a job on a cluster.
+#[async_trait]
+pub trait StepRunner: Debug + Send + Sync {
+    /// Runs every partition of `plan` and returns what they produce, in any order.
+    ///
+    /// # Errors
+    /// The first error of any partition; the others are stopped.
+    async fn run(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>>;
+}
+
+/// Set once for each process, as an extension of every session's config.
+#[derive(Debug)]
+pub struct TrainRuntime {
+    /// The device that kernels run on.
+    pub backend: Arc<dyn Backend>,
+    /// Blocks that stay between passes.
+    pub store: Arc<BlockStore>,
+    /// Where steps run; used by the process that hosts the session.
+    pub runner: Arc<dyn StepRunner>,
+}
+
+impl TrainRuntime {
+    /// The runtime of the session a task belongs to.
+    ///
+    /// # Errors
+    /// When the session was built without one.
+    pub fn of(context: &TaskContext) -> Result<Arc<Self>, MlError> {
+        context
+            .session_config()
+            .get_extension::<Self>()
+            .ok_or_else(|| MlError::Internal("this session was built without a training runtime".into()))
+    }
+}

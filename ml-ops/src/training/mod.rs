@@ -1,0 +1,383 @@
+//! The loop of a training: bind parameters, run a pass, merge, ask the optimizer, stop.
+//!
+//! ```text
+//!  profile ── means ── transform, split ── moments ── [ ask ── pass ── merge ── tell ]* ── metrics ── model
+//!  └─ raw rows, read once ─┘               └─ prepared rows, resident ────────────────────────┘
+//! ```
+
+mod fit;
+pub mod means;
+pub mod report;
+mod spec;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::execution::TaskContext;
+use log::debug;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::Sender;
+
+pub use spec::TrainSpec;
+
+use crate::error::{MlError, Result};
+use crate::family::{Family, Learner, Setup, Weights, find};
+use crate::fold::{Fold, Kernel, RoleSet};
+use crate::metrics;
+use crate::model::{DataSummary, FORMAT, IterationRecord, Manifest, Model};
+use crate::objective::Want;
+use crate::operators::{FeatureCacheExec, GradientExec, Pass, Sources, Stage, results};
+use crate::optimizer::{Ask, Iteration, Outcome};
+use crate::partial::Partial;
+use crate::prepare::Frozen;
+use crate::profile::Profile;
+use crate::runtime::TrainRuntime;
+use crate::store::{Entry, Fitted};
+use crate::transform::{Encoding, OnMissing};
+use means::{MeanSpec, Means};
+use report::ReportRow;
+
+/// One training while it runs.
+pub struct Run {
+    spec: Arc<TrainSpec>,
+    family: &'static dyn Family,
+    gradient: Arc<GradientExec>,
+    cache: Arc<FeatureCacheExec>,
+    sources: Sources,
+    runtime: Arc<TrainRuntime>,
+    entry: Arc<Entry>,
+    context: Arc<TaskContext>,
+    /// Rows of every pass so far; each must see the same.
+    rows: Option<u64>,
+    passes: u64,
+}
+
+/// Releases a run's rows however it ends.
+struct Lease {
+    runtime: Arc<TrainRuntime>,
+    key: String,
+    reusable: bool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.runtime.store.release(&self.key, self.reusable);
+    }
+}
+
+/// Trains as `spec` says and sends one row for each iteration, the last with the model.
+///
+/// # Errors
+/// Whatever the data, the options or the query give reason for; nothing is left behind then.
+pub async fn train(
+    spec: Arc<TrainSpec>,
+    gradient: Arc<GradientExec>,
+    cache: Arc<FeatureCacheExec>,
+    sources: Sources,
+    context: Arc<TaskContext>,
+    rows: Sender<datafusion::error::Result<RecordBatch>>,
+) -> Result<()> {
+    let runtime = TrainRuntime::of(&context)?;
+    let entry = runtime.store.entry(cache.key());
+    // Dropped last: a failed or cancelled run gives its memory back.
+    let _lease = Lease { runtime: Arc::clone(&runtime), key: cache.key().into(), reusable: sources.reusable() };
+    let family = find(&spec.family)?;
+    let mut run = Run { spec, family, gradient, cache, sources, runtime, entry, context, rows: None, passes: 0 };
+    run.whole(rows).await
+}
+
+impl Run {
+    async fn whole(&mut self, rows: Sender<datafusion::error::Result<RecordBatch>>) -> Result<()> {
+        let (setup, frozen, dropped) = self.prepare().await?;
+        let mut learner = self.family.learner(&setup)?;
+        let mut log = Log { rows, last: None, since: Instant::now(), iterations: Vec::new(), run: self.template() };
+        let outcome = self.iterate(&mut learner, &mut log).await?;
+        let weights = self.family.finish(&setup, &outcome)?;
+        check_finite(&weights)?;
+        let metrics = self.metrics(&setup, &frozen, &weights).await?;
+        let mut transform = frozen.transform.clone();
+        impute_means(&mut transform, &setup);
+        let model = Model {
+            manifest: Manifest {
+                format: FORMAT,
+                run: self.spec.run.clone(),
+                engine_version: self.spec.engine_version.clone(),
+                statement: self.spec.statement.clone(),
+                query: self.spec.query.clone(),
+                family: self.spec.family.clone(),
+                params: self.spec.params.clone(),
+                solver: learner.solver.into(),
+                seed: self.spec.seed(),
+                split: self.spec.split.clone(),
+                transform,
+                weight_column: self.spec.weight_column.clone(),
+                data: DataSummary {
+                    rows: setup.moments.rows,
+                    eval_rows: setup.moments.eval_rows,
+                    dropped_rows: dropped,
+                    fingerprint: self.sources.fingerprint().into(),
+                },
+                iterations: log.iterations.clone(),
+                converged: outcome.converged,
+                stop_reason: outcome.reason.into(),
+                metrics,
+                warnings: self.warnings(&setup, &frozen, &outcome),
+            },
+            weights,
+        };
+        debug!("run {}: {} passes over {} rows", self.spec.run, self.passes, setup.bounds.rows);
+        log.finish(model.to_bytes()?).await
+    }
+
+    /// Reads the rows, unless they are resident, and settles everything that is fitted to them.
+    async fn prepare(&mut self) -> Result<(Setup, Arc<Frozen>, u64)> {
+        let entry = Arc::clone(&self.entry);
+        // Two runs over the same rows: the second waits until the first has prepared them.
+        let _loading = entry.loading.lock().await;
+        let fitted = match self.entry.fitted() {
+            Some(fitted) => fitted,
+            None => self.load().await?,
+        };
+        let Fitted { profile, frozen } = fitted;
+        let bounds = fit::bounds(&frozen.columns, &profile, &frozen.transform)?;
+        let fold = fit::moments_fold(&frozen.transform, &bounds)?;
+        let partial = self.fold(&frozen, fold.clone()).await?;
+        let moments = fit::moments(&frozen.transform, &fold, &partial)?;
+        self.entry.set_fitted(Fitted { profile: Arc::clone(&profile), frozen: Arc::clone(&frozen) });
+        let dropped = profile.rows - moments.rows - moments.eval_rows;
+        if moments.rows == 0 {
+            return Err(MlError::Data {
+                reason: format!(
+                    "none of the {} rows can train ({} held out, {dropped} without a label or with missing values)",
+                    profile.rows, moments.eval_rows
+                ),
+            });
+        }
+        if moments.weight <= 0.0 {
+            return Err(MlError::Data {
+                reason: "all weights of the training rows are 0; WEIGHT BY needs a column with positive values".into(),
+            });
+        }
+        let classes = frozen.transform.label.as_ref().map_or(0, |l| l.classes.len());
+        let layout = frozen.transform.layout();
+        let seed = self.spec.seed();
+        let setup = Setup { params: self.spec.params.clone(), layout, moments, bounds, classes, seed };
+        Ok((setup, frozen, dropped))
+    }
+
+    /// The first pass over the query, and what is fitted to it.
+    async fn load(&mut self) -> Result<Fitted> {
+        self.entry.clear();
+        let columns = &self.spec.columns.clone();
+        let mut profile = Profile::empty(columns);
+        for (part, _) in self.pass::<Profile>(Pass::Profile(columns.clone()), Stage::Raw).await? {
+            profile.merge(columns, part)?;
+        }
+        self.entry.set_loaded();
+        self.sources.check_unchanged(&self.context).await?;
+        if profile.rows == 0 {
+            return Err(MlError::Data { reason: "the training query returned no rows".into() });
+        }
+        let labelled = profile.rows - profile.label.missing;
+        if labelled == 0 {
+            let label = columns.label.as_ref().map_or("label", |l| l.name.as_str());
+            return Err(MlError::Data { reason: format!("column '{label}' is NULL in all {} rows", profile.rows) });
+        }
+        let split = self.spec.split.settle(labelled, self.spec.seed());
+        let wanted = fit::columns_to_impute(columns, &profile);
+        let mut means = Vec::new();
+        if !wanted.is_empty() {
+            let weight = if columns.weight.is_some() { profile.weight.high } else { 1.0 };
+            let spec = MeanSpec { columns: columns.clone(), split: split.clone(), wanted, weight };
+            let mut total = Means::empty(&spec)?;
+            for (part, _) in self.pass::<Means>(Pass::Means(spec), Stage::Raw).await? {
+                total.merge(&part)?;
+            }
+            means = total.values();
+        }
+        let transform = fit::transform(columns, &profile, &means, on_missing(&self.spec)?)?;
+        let frozen = Frozen::new(columns.clone(), transform, split);
+        Ok(Fitted { profile: Arc::new(profile), frozen: Arc::new(frozen) })
+    }
+
+    /// Asks and tells until the optimizer has ended.
+    async fn iterate(&mut self, learner: &mut Learner, log: &mut Log) -> Result<Outcome> {
+        let frozen = self.entry.fitted().ok_or_else(|| MlError::Internal("rows were not prepared".into()))?.frozen;
+        loop {
+            let (at, want) = match learner.optimizer.ask() {
+                Ask::Done(outcome) => return Ok(outcome),
+                Ask::Evaluate { at, want } => (at, want),
+            };
+            let fold = learner.objective.fold(&at, want)?;
+            let partial = self.fold(&frozen, fold).await?;
+            let evaluation = learner.objective.read(&at, want, &partial)?;
+            if !matches!(want, Want::Curvature | Want::Candidates { .. }) && !evaluation.value.is_finite() {
+                return Err(MlError::Numeric {
+                    reason: format!(
+                        "the loss became {}; try a smaller learning_rate, a larger reg_param, or solver = 'auto'",
+                        evaluation.value
+                    ),
+                });
+            }
+            if let Some(iteration) = learner.optimizer.tell(evaluation)? {
+                log.add(iteration).await?;
+            }
+        }
+    }
+
+    /// Metrics over the held-out rows; empty when there are none.
+    async fn metrics(
+        &mut self,
+        setup: &Setup,
+        frozen: &Arc<Frozen>,
+        weights: &Weights,
+    ) -> Result<Vec<(String, Option<f64>)>> {
+        if setup.moments.eval_rows == 0 {
+            return Ok(Vec::new());
+        }
+        let scorer = self.family.scorer(&setup.layout, weights)?;
+        let kernel = Kernel::Scores { of: Box::new(scorer.clone()) };
+        let mut fold = fit::moments_fold(&frozen.transform, &setup.bounds)?;
+        fold = Fold { kernel, train: RoleSet::NONE, grids: Vec::new(), ..fold };
+        let partial = self.fold(frozen, fold).await?;
+        let threshold = setup.params.float("threshold").unwrap_or(0.5);
+        Ok(metrics::of_gathered(&scorer, setup.classes, &partial.gathered.rows, threshold))
+    }
+
+    /// One pass of a kernel over all prepared rows.
+    async fn fold(&mut self, frozen: &Arc<Frozen>, fold: Fold) -> Result<Partial> {
+        let mut total = Partial::empty(&fold);
+        let mut rows = 0;
+        let stage = Stage::Prepared(Arc::clone(frozen));
+        for (part, seen) in self.pass::<Partial>(Pass::Fold(fold), stage).await? {
+            total.merge(part)?;
+            rows += seen;
+        }
+        total.gathered.settle();
+        let first = *self.rows.get_or_insert(rows);
+        if rows != first {
+            return Err(MlError::Internal(format!("a pass saw {rows} rows, the first saw {first}")));
+        }
+        Ok(total)
+    }
+
+    /// Runs a pass wherever steps run; returns what its partitions found, with the rows each covered.
+    async fn pass<T: DeserializeOwned>(&mut self, pass: Pass, stage: Stage) -> Result<Vec<(T, u64)>> {
+        self.passes += 1;
+        let threads = self.context.session_config().target_partitions();
+        let partitions = if self.entry.loaded() { self.entry.len().clamp(1, threads) } else { threads };
+        let cache = Arc::new(self.cache.next_pass(stage, partitions));
+        let plan = Arc::new(self.gradient.next_pass(cache, pass));
+        let batches = self.runtime.runner.run(plan, Arc::clone(&self.context)).await?;
+        results(&batches)
+    }
+
+    fn template(&self) -> ReportRow {
+        ReportRow {
+            model: self.spec.model.clone(),
+            run: self.spec.run.clone(),
+            iteration: Iteration {
+                number: 0,
+                objective: f64::NAN,
+                gradient_norm: f64::NAN,
+                learning_rate: f64::NAN,
+                eval_loss: None,
+                rows: 0,
+            },
+            duration_ms: 0.0,
+            device: self.runtime.backend.name().into(),
+            artifact: None,
+        }
+    }
+
+    fn warnings(&self, setup: &Setup, frozen: &Frozen, outcome: &Outcome) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let constant: Vec<&str> = setup
+            .layout
+            .spans()
+            .zip(&frozen.transform.features)
+            .filter(|(span, _)| !span.categorical && setup.moments.variance[span.offset] == 0.0)
+            .map(|(_, feature)| feature.name.as_str())
+            .collect();
+        if !constant.is_empty() {
+            warnings.push(format!("constant in the training rows, hence of no use: {}", constant.join(", ")));
+        }
+        if !outcome.converged {
+            warnings.push(format!("not converged after {} iterations: {}", outcome.iterations, outcome.reason));
+        }
+        if self.spec.volatile {
+            warnings.push("the training query contains a volatile function: training again gives another model".into());
+        }
+        warnings
+    }
+}
+
+/// The iterations so far, and where their rows go. The latest row waits, since the last carries the model.
+struct Log {
+    rows: Sender<datafusion::error::Result<RecordBatch>>,
+    last: Option<ReportRow>,
+    since: Instant,
+    iterations: Vec<IterationRecord>,
+    run: ReportRow,
+}
+
+impl Log {
+    async fn add(&mut self, iteration: Iteration) -> Result<()> {
+        let duration_ms = self.since.elapsed().as_secs_f64() * 1e3;
+        self.since = Instant::now();
+        self.iterations.push(IterationRecord {
+            iteration: iteration.number,
+            loss: iteration.objective,
+            eval_loss: iteration.eval_loss,
+            learning_rate: iteration.learning_rate,
+            gradient_norm: iteration.gradient_norm,
+            duration_ms,
+        });
+        let row = ReportRow { iteration, duration_ms, ..self.run.clone() };
+        match self.last.replace(row) {
+            Some(row) => self.send(row).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn finish(&mut self, artifact: Vec<u8>) -> Result<()> {
+        let row = self.last.take().unwrap_or_else(|| self.run.clone());
+        self.send(ReportRow { artifact: Some(artifact), ..row }).await
+    }
+
+    async fn send(&self, row: ReportRow) -> Result<()> {
+        // A closed channel means that nobody wants the model any more: the run ends as cancelled.
+        let batch = row.batch()?;
+        self.rows.send(Ok(batch)).await.map_err(|_| MlError::Numeric { reason: "the statement was cancelled".into() })
+    }
+}
+
+fn on_missing(spec: &TrainSpec) -> Result<OnMissing> {
+    match spec.params.text("on_missing") {
+        "" | "impute" => Ok(OnMissing::Impute),
+        "skip" => Ok(OnMissing::Skip),
+        "error" => Ok(OnMissing::Error),
+        other => Err(MlError::Internal(format!("on_missing = '{other}' passed the checks"))),
+    }
+}
+
+/// Prediction may meet a missing value in a column that had none at training: it takes the mean then, too.
+fn impute_means(transform: &mut crate::transform::FittedTransform, setup: &Setup) {
+    for (span, feature) in setup.layout.spans().zip(&mut transform.features) {
+        if let Encoding::Numeric { impute } = &mut feature.encoding {
+            *impute = setup.moments.mean[span.offset];
+        }
+    }
+}
+
+fn check_finite(weights: &Weights) -> Result<()> {
+    for (name, tensor) in weights {
+        if let Some(value) = tensor.data.iter().find(|v| !v.is_finite()) {
+            return Err(MlError::Numeric {
+                reason: format!("{name} contains {value}; try a larger reg_param or solver = 'auto'"),
+            });
+        }
+    }
+    Ok(())
+}
