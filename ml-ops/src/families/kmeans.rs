@@ -88,7 +88,10 @@ impl Family for KMeans {
         let centers = params.int("k").unwrap_or(2).max(1) as usize;
         if centers as u64 > setup.moments.rows {
             return Err(MlError::Data {
-                reason: format!("k = {centers}, and there are {} training rows; choose a smaller k", setup.moments.rows),
+                reason: format!(
+                    "k = {centers}, and there are {} training rows; choose a smaller k",
+                    setup.moments.rows
+                ),
             });
         }
         let start = match params.text("init_mode") {

@@ -113,12 +113,9 @@ impl Family for LinearRegression {
 
     fn finish(&self, setup: &Setup, outcome: &Outcome) -> Result<Weights> {
         let (intercept, coefficients) = scaling(setup)?.raw(&outcome.at)?;
-        [
-            named("coefficients", vec![coefficients.len()], coefficients),
-            named("intercept", vec![1], vec![intercept]),
-        ]
-        .into_iter()
-        .collect()
+        [named("coefficients", vec![coefficients.len()], coefficients), named("intercept", vec![1], vec![intercept])]
+            .into_iter()
+            .collect()
     }
 
     fn scorer(&self, layout: &Layout, weights: &Weights) -> Result<Kernel> {

@@ -59,7 +59,9 @@ fn is_binomial(setup: &Setup) -> Result<bool> {
         ("multinomial", _) => Ok(false),
         ("binomial", 2) => Ok(true),
         ("binomial", n) => Err(MlError::Conflict {
-            reason: format!("family = 'binomial' needs a label with two classes, and this one has {n}; use 'multinomial'"),
+            reason: format!(
+                "family = 'binomial' needs a label with two classes, and this one has {n}; use 'multinomial'"
+            ),
         }),
         (_, n) => Ok(n == 2),
     }
@@ -134,12 +136,9 @@ impl Family for LogisticRegression {
         let (scaling, width) = (scaling(setup)?, setup.layout.width());
         if is_binomial(setup)? {
             let (intercept, coefficients) = scaling.raw(&outcome.at)?;
-            return [
-                named("coefficients", vec![width], coefficients),
-                named("intercept", vec![1], vec![intercept]),
-            ]
-            .into_iter()
-            .collect();
+            return [named("coefficients", vec![width], coefficients), named("intercept", vec![1], vec![intercept])]
+                .into_iter()
+                .collect();
         }
         let (mut intercepts, mut coefficients) = (Vec::new(), Vec::new());
         for theta in outcome.at.chunks_exact(scaling.parameters().max(1)) {

@@ -13,11 +13,8 @@ use crate::error::{MlError, Result};
 use crate::family::{Family, Tensor, Weights};
 
 /// All families. The parser, the options, the manual and the tests read this table.
-pub static FAMILIES: &[&dyn Family] = &[
-    &linear_regression::LinearRegression,
-    &logistic_regression::LogisticRegression,
-    &kmeans::KMeans,
-];
+pub static FAMILIES: &[&dyn Family] =
+    &[&linear_regression::LinearRegression, &logistic_regression::LogisticRegression, &kmeans::KMeans];
 
 /// A tensor of a model by name, of that many axes.
 fn tensor<'a>(weights: &'a Weights, name: &str, axes: usize) -> Result<&'a Tensor> {

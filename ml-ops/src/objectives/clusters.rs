@@ -32,9 +32,7 @@ impl Clusters {
     pub fn new(setup: &Setup, centers: usize, standardize: bool) -> Self {
         let (shift, scale) = coordinates(setup, standardize);
         let range = (0..shift.len())
-            .map(|j| {
-                ((setup.bounds.low[j] - shift[j]) * scale[j], (setup.bounds.high[j] - shift[j]) * scale[j])
-            })
+            .map(|j| ((setup.bounds.low[j] - shift[j]) * scale[j], (setup.bounds.high[j] - shift[j]) * scale[j]))
             .collect();
         let (layout, weight) = (setup.layout.clone(), setup.bounds.weight);
         Self { layout, shift, scale, range, weight, centers, penalty: Penalty::default() }

@@ -36,7 +36,8 @@ impl Scaling {
                 shift[span.offset..span.offset + span.width].fill(0.0);
             } else {
                 let j = span.offset;
-                scale[j] = inverse_power((self.bounds.high[j] - shift[j]).abs().max((self.bounds.low[j] - shift[j]).abs()));
+                scale[j] =
+                    inverse_power((self.bounds.high[j] - shift[j]).abs().max((self.bounds.low[j] - shift[j]).abs()));
             }
         }
         (shift, scale)

@@ -89,8 +89,13 @@ impl Objective for Glm {
 
     fn read(&self, at: &[f64], want: Want, partial: &Partial) -> Result<Evaluation> {
         let weight = counted(partial)?;
-        let mut evaluation =
-            Evaluation { value: f64::NAN, rows: partial.rows, weight, eval_loss: partial.eval_loss(), ..Default::default() };
+        let mut evaluation = Evaluation {
+            value: f64::NAN,
+            rows: partial.rows,
+            weight,
+            eval_loss: partial.eval_loss(),
+            ..Default::default()
+        };
         if want == Want::Curvature {
             let matrix = self.scaling.curvature(partial, 1.0, &self.penalty.l2)?;
             let exact = self.scaling.curvature_fraction() >= 1.0;

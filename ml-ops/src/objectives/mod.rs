@@ -9,9 +9,9 @@ mod softmax;
 
 pub use clusters::Clusters;
 pub(crate) use clusters::coordinates as cluster_coordinates;
-pub(crate) use scaling::is_constant;
 pub use glm::Glm;
 pub use least_squares::LeastSquares;
+pub(crate) use scaling::is_constant;
 pub use scaling::{Deviation, Scaling};
 pub use softmax::Softmax;
 

@@ -117,9 +117,13 @@ impl Scaling {
         if self.intercept {
             gradient.push(sums[0] / weight);
         }
-        gradient.extend(sums[1..].iter().zip(&self.center).zip(&self.deviation).map(|((g, mean), &s)| {
-            if s > 0.0 { (g - mean * sums[0]) / s / weight } else { 0.0 }
-        }));
+        gradient.extend(
+            sums[1..]
+                .iter()
+                .zip(&self.center)
+                .zip(&self.deviation)
+                .map(|((g, mean), &s)| if s > 0.0 { (g - mean * sums[0]) / s / weight } else { 0.0 }),
+        );
         gradient
     }
 

@@ -82,8 +82,13 @@ impl Objective for Softmax {
     fn read(&self, at: &[f64], want: Want, partial: &Partial) -> Result<Evaluation> {
         let weight = counted(partial)?;
         let width = self.scaling.parameters();
-        let mut evaluation =
-            Evaluation { value: f64::NAN, rows: partial.rows, weight, eval_loss: partial.eval_loss(), ..Default::default() };
+        let mut evaluation = Evaluation {
+            value: f64::NAN,
+            rows: partial.rows,
+            weight,
+            eval_loss: partial.eval_loss(),
+            ..Default::default()
+        };
         if want == Want::Curvature {
             let matrix = self.scaling.curvature(partial, 0.5, &self.penalty.l2[..width])?;
             evaluation.eval_loss = None;

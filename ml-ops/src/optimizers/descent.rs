@@ -366,7 +366,8 @@ impl Optimizer for Descent {
                 Ok(Some(iteration))
             }
             Phase::Curvature => {
-                let metric = evaluation.curvature.ok_or_else(|| MlError::Internal("curvature was not answered".into()))?;
+                let metric =
+                    evaluation.curvature.ok_or_else(|| MlError::Internal("curvature was not answered".into()))?;
                 self.take_curvature(&metric);
                 self.search();
                 Ok(None)

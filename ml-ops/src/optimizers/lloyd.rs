@@ -116,9 +116,10 @@ impl Lloyd {
             let total: f64 = cost.iter().sum();
             let mut left = self.state.random.uniform() * total;
             // The last with any cost at all stands in for what rounding leaves over.
-            let mut pick = (0..cost.len()).rev().find(|&i| cost[i] > 0.0).unwrap_or_else(|| {
-                (0..distance.len()).find(|&i| distance[i] > 0.0).unwrap_or(0)
-            });
+            let mut pick = (0..cost.len())
+                .rev()
+                .find(|&i| cost[i] > 0.0)
+                .unwrap_or_else(|| (0..distance.len()).find(|&i| distance[i] > 0.0).unwrap_or(0));
             for (i, c) in cost.iter().enumerate() {
                 if *c > left {
                     pick = i;
@@ -204,7 +205,9 @@ impl Optimizer for Lloyd {
 
     fn tell(&mut self, evaluation: Evaluation) -> Result<Option<Iteration>> {
         if !evaluation.value.is_finite() {
-            return Err(MlError::Numeric { reason: "the distances of rows are not finite; scale the columns down".into() });
+            return Err(MlError::Numeric {
+                reason: "the distances of rows are not finite; scale the columns down".into(),
+            });
         }
         match self.state.phase {
             Phase::Draw => {

@@ -88,6 +88,7 @@ fn usable(value: f64, gradient: &[f64]) -> Result<()> {
         return Ok(());
     }
     Err(MlError::Numeric {
-        reason: "the objective is not finite; use a smaller learning_rate, a larger reg_param, or solver = 'auto'".into(),
+        reason: "the objective is not finite; use a smaller learning_rate, a larger reg_param, or solver = 'auto'"
+            .into(),
     })
 }

@@ -3,9 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::generator::Generator;
-use super::{
-    MAX_ITER, SMALL_GRADIENT, Stopping, is_small, l1_value, load, save, soft_threshold, subgradient, usable,
-};
+use super::{MAX_ITER, SMALL_GRADIENT, Stopping, is_small, l1_value, load, save, soft_threshold, subgradient, usable};
 use crate::error::{MlError, Result};
 use crate::linalg::max_norm;
 use crate::objective::{Evaluation, Want};

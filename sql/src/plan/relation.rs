@@ -1,0 +1,223 @@
+//! `ML.F(..)` in FROM, and what DataFusion would ignore there.
+
+use std::sync::Arc;
+
+use datafusion::common::{Column, DFSchema};
+use datafusion::error::Result as DfResult;
+use datafusion::functions::core::expr_fn::get_field;
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col};
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Query, TableFactor, UnaryOperator, Value,
+};
+use sinew_ml::functions;
+use sinew_ml::model::Model;
+
+use super::columns::{candidates, features, find};
+use super::{Loaded, tables};
+use crate::error::{Position, Result, SqlError};
+use crate::name::ModelRef;
+use crate::rewrite::model_of;
+
+/// Name of the struct that a prediction is before its fields become columns.
+const PREDICTION: &str = "__prediction";
+
+/// Plans relations over models.
+#[derive(Debug)]
+pub(crate) struct MlRelations {
+    models: Loaded,
+}
+
+impl MlRelations {
+    pub fn new(models: Loaded) -> Self {
+        Self { models }
+    }
+}
+
+impl RelationPlanner for MlRelations {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> DfResult<RelationPlanning> {
+        match relation {
+            TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
+                Err(SqlError::NotYet {
+                    what: "TABLESAMPLE".into(),
+                    hint: "keep a part of the rows with WHERE random() < 0.1, or the first ones with LIMIT".into(),
+                }
+                .into())
+            }
+            TableFactor::Table { name, args: Some(args), alias, .. } if function(&name).is_some() => {
+                let function = function(&name).unwrap_or_default();
+                let plan = self.plan(&function, args.args, context)?;
+                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+            }
+            other => Ok(RelationPlanning::Original(Box::new(other))),
+        }
+    }
+}
+
+/// The arguments of `ML.F`.
+#[derive(Debug)]
+struct Arguments {
+    model: ModelRef,
+    query: Option<Box<Query>>,
+    threshold: Option<f64>,
+}
+
+impl MlRelations {
+    fn plan(
+        &self,
+        name: &str,
+        args: Vec<FunctionArg>,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<LogicalPlan> {
+        let function = match crate::functions::resolve(name, Position::default())? {
+            Ok(known) => known,
+            Err(refused) => return Err(refused.into()),
+        };
+        let args = arguments(function, args)?;
+        let model = self.models.get(&args.model)?;
+        let shown = args.model.to_string();
+        let data = |context: &mut dyn RelationPlannerContext, query: Box<Query>| {
+            context.plan(TableFactor::Derived { lateral: false, subquery: query, alias: None, sample: None })
+        };
+        match (function, args.query) {
+            ("PREDICT", Some(query)) => predict(&shown, &model, data(context, query)?, args.threshold),
+            ("PREDICT", None) => Err(wrong(function, "it needs the rows: add TABLE t or (SELECT ..) after the model")),
+            ("EVALUATE", Some(query)) => evaluate(&shown, &model, data(context, query)?, args.threshold),
+            ("EVALUATE", None) => tables::metrics(&shown, &model, args.threshold),
+            ("WEIGHTS", None) => tables::weights(&shown, &model),
+            ("TRAINING_INFO", None) => tables::training_info(&model),
+            _ => Err(wrong(function, "it takes the model alone")),
+        }
+    }
+}
+
+fn wrong(function: &str, reason: impl Into<String>) -> SqlError {
+    SqlError::Arguments { function: format!("ML.{function}"), reason: reason.into() }
+}
+
+/// The `F` of `ML.F`.
+fn function(name: &ObjectName) -> Option<String> {
+    match name.0.as_slice() {
+        [schema, function] => {
+            let (schema, function) = (schema.as_ident()?, function.as_ident()?);
+            schema.value.eq_ignore_ascii_case("ML").then(|| function.value.clone())
+        }
+        _ => None,
+    }
+}
+
+fn arguments(function: &str, args: Vec<FunctionArg>) -> Result<Arguments> {
+    let mut exprs = Vec::with_capacity(args.len());
+    for arg in args {
+        match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => exprs.push(expr),
+            other => return Err(wrong(function, format!("'{other}' is no argument of it"))),
+        }
+    }
+    let mut exprs = exprs.into_iter();
+    let model = match exprs.next() {
+        Some(SqlExpr::Value(value)) => match &value.value {
+            Value::SingleQuotedString(text) => model_of(text),
+            _ => None,
+        },
+        _ => None,
+    };
+    let Some(model) = model else { return Err(wrong(function, "its first argument is MODEL and a model's name")) };
+    let (mut query, mut threshold) = (None, None);
+    for expr in exprs {
+        match expr {
+            SqlExpr::Subquery(rows) if query.is_none() && threshold.is_none() => query = Some(rows),
+            SqlExpr::Struct { values, .. } if threshold.is_none() => threshold = settings(function, values)?,
+            other => {
+                let reason =
+                    format!("'{other}' is no argument of it; it takes (SELECT ..) or TABLE t, then STRUCT(..)");
+                return Err(wrong(function, reason));
+            }
+        }
+    }
+    Ok(Arguments { model, query, threshold })
+}
+
+/// Reads `STRUCT(0.4 AS threshold)`.
+fn settings(function: &str, values: Vec<SqlExpr>) -> Result<Option<f64>> {
+    let mut threshold = None;
+    for value in values {
+        match value {
+            SqlExpr::Named { expr, name } if name.value.eq_ignore_ascii_case("threshold") && threshold.is_none() => {
+                let number = number(&expr).filter(|v| (0.0..=1.0).contains(v));
+                let Some(number) = number else {
+                    return Err(wrong(function, format!("threshold = {expr} is not a number from 0 to 1")));
+                };
+                threshold = Some(number);
+            }
+            other => {
+                return Err(wrong(function, format!("'{other}' is no setting of it; write STRUCT(0.5 AS threshold)")));
+            }
+        }
+    }
+    Ok(threshold)
+}
+
+fn number(expr: &SqlExpr) -> Option<f64> {
+    match expr {
+        SqlExpr::Value(value) => match &value.value {
+            Value::Number(digits, _) => digits.to_string().parse().ok(),
+            _ => None,
+        },
+        SqlExpr::UnaryOp { op: UnaryOperator::Minus, expr } => number(expr).map(|v| -v),
+        _ => None,
+    }
+}
+
+/// All columns of a relation as they are.
+fn all(schema: &DFSchema) -> impl Iterator<Item = Expr> + '_ {
+    schema.iter().map(|(qualifier, field)| Expr::Column(Column::new(qualifier.cloned(), field.name())))
+}
+
+/// The struct column `name` of `plan`, as one column for each field, after the columns `before`.
+fn spread(plan: LogicalPlan, before: Vec<Expr>, name: &str) -> Result<LogicalPlan> {
+    let field = plan.schema().field_with_unqualified_name(name)?.clone();
+    let mut exprs = before;
+    if let datafusion::arrow::datatypes::DataType::Struct(fields) = field.data_type() {
+        exprs.extend(fields.iter().map(|f| get_field(col(name), f.name().as_str()).alias(f.name())));
+    }
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+/// The input's columns and the prediction's. Two projections, so that a row is scored once however many
+/// of the prediction's fields are read.
+fn predict(name: &str, model: &Arc<Model>, input: LogicalPlan, threshold: Option<f64>) -> Result<LogicalPlan> {
+    let args = features(name, model, &candidates(input.schema(), None))?;
+    let call = functions::predict(model, threshold)?.call(args);
+    let columns: Vec<_> = all(input.schema()).collect();
+    let scored = LogicalPlanBuilder::from(input.clone())
+        .project(columns.iter().cloned().chain([call.alias(PREDICTION)]))?
+        .build()?;
+    let field = scored.schema().field_with_unqualified_name(PREDICTION)?.clone();
+    if let datafusion::arrow::datatypes::DataType::Struct(fields) = field.data_type() {
+        for field in fields {
+            if input.schema().has_column_with_unqualified_name(field.name()) {
+                let reason = format!("the input already has a column '{}'; rename it or leave it out", field.name());
+                return Err(wrong("PREDICT", reason));
+            }
+        }
+    }
+    spread(scored, columns, PREDICTION)
+}
+
+/// One row of metrics.
+fn evaluate(name: &str, model: &Arc<Model>, input: LogicalPlan, threshold: Option<f64>) -> Result<LogicalPlan> {
+    let columns = candidates(input.schema(), None);
+    let mut args = Vec::new();
+    if let Some(label) = &model.manifest.transform.label {
+        args.push(find(name, &label.name, &columns)?.expr.clone());
+    }
+    args.extend(features(name, model, &columns)?);
+    let call = functions::evaluate(model, threshold)?.call(args);
+    let metrics = LogicalPlanBuilder::from(input).aggregate(Vec::<Expr>::new(), [call.alias(PREDICTION)])?.build()?;
+    spread(metrics, Vec::new(), PREDICTION)
+}
