@@ -7,10 +7,11 @@ use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 
-use crate::block::{Block, Column};
+use crate::block::Block;
 use crate::error::{MlError, Result};
 use crate::family::Task;
 use crate::fold::{Kernel, Layout};
+use crate::kernels::scores;
 use crate::model::Model;
 use crate::transform::Encoder;
 
@@ -132,61 +133,4 @@ impl Scorer {
         let block = Block::from_batch(&prepared.batch)?;
         Ok((scores(&self.kernel, &self.layout, &block)?, prepared.valid))
     }
-}
-
-/// Raw scores of a block.
-fn scores(kernel: &Kernel, layout: &Layout, block: &Block) -> Result<Scores> {
-    match kernel {
-        Kernel::Linear { intercept, weights, .. } => Ok(vec![margin(*intercept, weights, layout, block)]),
-        Kernel::Softmax { intercepts, weights } => {
-            let rows = weights.chunks(layout.width().max(1));
-            Ok(intercepts.iter().zip(rows).map(|(b, w)| margin(*b, w, layout, block)).collect())
-        }
-        Kernel::Centroids { shift, scale, centers } => {
-            Ok(centers.chunks(layout.width().max(1)).map(|c| distance(shift, scale, c, layout, block)).collect())
-        }
-        _ => Err(MlError::Internal("this kernel does not score rows".into())),
-    }
-}
-
-/// `intercept + x.weights`, column after column.
-fn margin(intercept: f64, weights: &[f64], layout: &Layout, block: &Block) -> Vec<f64> {
-    let mut out = vec![intercept; block.rows];
-    for (span, column) in layout.spans().zip(&block.columns) {
-        let weights = &weights[span.offset..span.offset + span.width];
-        match column {
-            Column::F32(x) => out.iter_mut().zip(x).for_each(|(m, x)| *m = f64::from(*x).mul_add(weights[0], *m)),
-            Column::F64(x) => out.iter_mut().zip(x).for_each(|(m, x)| *m = x.mul_add(weights[0], *m)),
-            Column::Codes(x) => {
-                out.iter_mut().zip(x).for_each(|(m, code)| *m += weights.get(*code as usize).copied().unwrap_or(0.0));
-            }
-        }
-    }
-    out
-}
-
-/// `|(x - shift) scale - center|^2`, column after column.
-fn distance(shift: &[f64], scale: &[f64], center: &[f64], layout: &Layout, block: &Block) -> Vec<f64> {
-    let mut out = vec![0.0; block.rows];
-    for (span, column) in layout.spans().zip(&block.columns) {
-        let at = span.offset;
-        let mut add = |row: usize, x: f64| {
-            let d = (x - shift[at]) * scale[at] - center[at];
-            out[row] = d.mul_add(d, out[row]);
-        };
-        match column {
-            Column::F32(x) => x.iter().enumerate().for_each(|(row, x)| add(row, f64::from(*x))),
-            Column::F64(x) => x.iter().enumerate().for_each(|(row, x)| add(row, *x)),
-            Column::Codes(x) => {
-                for (row, code) in x.iter().enumerate() {
-                    for j in 0..span.width {
-                        let z = (f64::from(u8::from(*code as usize == j)) - shift[at + j]) * scale[at + j];
-                        let d = z - center[at + j];
-                        out[row] = d.mul_add(d, out[row]);
-                    }
-                }
-            }
-        }
-    }
-    out
 }

@@ -20,7 +20,12 @@ pub(super) struct Candidates<'f> {
 
 impl<'f> Candidates<'f> {
     pub fn new(
-        fold: &Fold, (shift, scale): (&'f [f64], &'f [f64]), centers: &[f64], salt: u64, factor: f64, keep: u32,
+        fold: &Fold,
+        (shift, scale): (&'f [f64], &'f [f64]),
+        centers: &[f64],
+        salt: u64,
+        factor: f64,
+        keep: u32,
     ) -> Self {
         let distances = Distances::new(Plan::new(&fold.layout), shift, scale, centers);
         Self { distances, salt, factor, keep, loss_magic: fold.loss_grid.magic(), limit: u64::MAX }
@@ -47,7 +52,13 @@ impl<'f> Candidates<'f> {
 
 impl Pass for Candidates<'_> {
     fn need(&self) -> Need {
-        Need { label: Wanted::Nothing, train: true, held: false, hash: true, scratch: self.distances.plan.numeric.len() + 1 }
+        Need {
+            label: Wanted::Nothing,
+            train: true,
+            held: false,
+            hash: true,
+            scratch: self.distances.plan.numeric.len() + 1,
+        }
     }
 
     #[inline(always)]
@@ -64,9 +75,8 @@ impl Pass for Candidates<'_> {
         into.gathered.keep = into.gathered.keep.max(self.keep);
         for (i, (&hash, &w)) in tile.hash.iter().zip(tile.w).enumerate() {
             let key = mix(hash, self.salt);
-            let taken = w != 0.0
-                && key <= self.limit
-                && (!any || uniform(key) < self.factor * w * self.distances.distance[i]);
+            let taken =
+                w != 0.0 && key <= self.limit && (!any || uniform(key) < self.factor * w * self.distances.distance[i]);
             if taken {
                 let row = self.row(tile, i);
                 into.gathered.rows.push((key, row));

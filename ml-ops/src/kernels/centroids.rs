@@ -161,10 +161,7 @@ impl<'f> Distances<'f> {
                     for (term, &code) in terms.iter_mut().zip(codes) {
                         *term = table[(code as usize).min(span.width)];
                     }
-                    d[k] = [
-                        d[k][0].add(V::load(terms.as_ptr())),
-                        d[k][1].add(V::load(terms.as_ptr().add(V::N))),
-                    ];
+                    d[k] = [d[k][0].add(V::load(terms.as_ptr())), d[k][1].add(V::load(terms.as_ptr().add(V::N)))];
                 }
             }
             d
@@ -256,9 +253,12 @@ impl<'f> Centroids<'f> {
             return;
         }
         self.index.clear();
-        self.index.extend(nearest.iter().zip(codes).map(|(&k, &code)| {
-            if (code as usize) < span.width { k * span.width as u32 + code } else { u32::MAX }
-        }));
+        self.index.extend(
+            nearest
+                .iter()
+                .zip(codes)
+                .map(|(&k, &code)| if (code as usize) < span.width { k * span.width as u32 + code } else { u32::MAX }),
+        );
         let places = count * span.width;
         let mut found = vec![0; places];
         // SAFETY: by contract.
@@ -272,7 +272,13 @@ impl<'f> Centroids<'f> {
 
 impl Pass for Centroids<'_> {
     fn need(&self) -> Need {
-        Need { label: Wanted::Nothing, train: true, held: true, hash: false, scratch: self.distances.plan.numeric.len() + 1 }
+        Need {
+            label: Wanted::Nothing,
+            train: true,
+            held: true,
+            hash: false,
+            scratch: self.distances.plan.numeric.len() + 1,
+        }
     }
 
     #[inline(always)]

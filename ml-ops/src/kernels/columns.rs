@@ -73,7 +73,11 @@ fn group<C: Numbers, const N: usize>(plan: &Plan, tile: &Tile<'_>, at: usize) ->
 
 #[inline(always)]
 unsafe fn margin_group<V: Lanes, C: Numbers>(
-    plan: &Plan, tile: &Tile<'_>, at: usize, weights: &[f64], m: &mut [f64],
+    plan: &Plan,
+    tile: &Tile<'_>,
+    at: usize,
+    weights: &[f64],
+    m: &mut [f64],
 ) -> usize {
     let (x, coordinates, n) = group::<C, 8>(plan, tile, at);
     let mut w = [0.0; 8];
@@ -131,9 +135,7 @@ unsafe fn chain<V: Lanes, C: Cell, const N: usize>(x: [*const C; N], w: [f64; N]
 /// # Safety
 /// The processor has the instructions of `V`.
 #[inline(always)]
-pub(super) unsafe fn gradient<V: Lanes>(
-    plan: &Plan, tile: &Tile<'_>, r: &[f64], magics: &[f64], counts: &mut [i128],
-) {
+pub(super) unsafe fn gradient<V: Lanes>(plan: &Plan, tile: &Tile<'_>, r: &[f64], magics: &[f64], counts: &mut [i128]) {
     assert!(r.len() == tile.rows);
     let mut at = 0;
     while at < plan.numeric.len() {
@@ -149,7 +151,12 @@ pub(super) unsafe fn gradient<V: Lanes>(
 
 #[inline(always)]
 unsafe fn gradient_group<V: Lanes, C: Numbers>(
-    plan: &Plan, tile: &Tile<'_>, at: usize, r: &[f64], magics: &[f64], counts: &mut [i128],
+    plan: &Plan,
+    tile: &Tile<'_>,
+    at: usize,
+    r: &[f64],
+    magics: &[f64],
+    counts: &mut [i128],
 ) -> usize {
     let (x, coordinates, n) = group::<C, 4>(plan, tile, at);
     let mut magic = [0.0; 4];
@@ -183,7 +190,11 @@ fn add<const N: usize>(counts: &mut [i128], coordinates: &[usize], sums: [i128; 
 /// The processor has the instructions of `V`.
 #[inline(always)]
 pub(super) unsafe fn stage<V: Lanes>(
-    plan: &Plan, tile: &Tile<'_>, transform: Option<(&[f64], &[f64])>, stride: usize, z: &mut [f64],
+    plan: &Plan,
+    tile: &Tile<'_>,
+    transform: Option<(&[f64], &[f64])>,
+    stride: usize,
+    z: &mut [f64],
 ) {
     for (j, &(column, coordinate)) in plan.numeric.iter().enumerate() {
         let z = &mut z[j * stride..][..tile.rows];

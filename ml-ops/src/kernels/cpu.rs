@@ -158,9 +158,9 @@ fn check_fold(fold: &Fold, blocks: &[Block], into: &Partial) -> Result<()> {
                 Label::Value(_) => label == 0 || label == 2,
                 Label::Class(_) => label < u32::MAX as usize,
             };
-            let one_kind = blocks.windows(2).all(|pair| {
-                std::mem::discriminant(&pair[0].label) == std::mem::discriminant(&pair[1].label)
-            });
+            let one_kind = blocks
+                .windows(2)
+                .all(|pair| std::mem::discriminant(&pair[0].label) == std::mem::discriminant(&pair[1].label));
             if !one_kind || !blocks.iter().all(fits) {
                 return Err(MlError::Internal(format!("a fold of moments has {} grids for its label", label as isize)));
             }

@@ -98,7 +98,13 @@ impl<'f, P: Pass> Driver<'f, P> {
     }
 
     fn window(
-        &mut self, block: &Block, start: usize, rows: usize, size: usize, need: Need, into: &mut Partial,
+        &mut self,
+        block: &Block,
+        start: usize,
+        rows: usize,
+        size: usize,
+        need: Need,
+        into: &mut Partial,
     ) -> Result<()> {
         let range = start..start + rows;
         let hash = block.hash.as_ref().map_or(&[][..], |v| &v[range.clone()]);
@@ -183,7 +189,13 @@ impl<P: Pass> Job for RunTile<'_, '_, P> {
 
 /// The labels of some rows as numbers; zero for rows that do not count.
 fn label<'a>(
-    block: &'a Block, start: usize, rows: usize, wanted: Wanted, w: &[f64], held: &[f64], scratch: &'a mut [f64],
+    block: &'a Block,
+    start: usize,
+    rows: usize,
+    wanted: Wanted,
+    w: &[f64],
+    held: &[f64],
+    scratch: &'a mut [f64],
 ) -> Result<&'a [f64]> {
     let range = start..start + rows;
     match (&block.label, wanted) {

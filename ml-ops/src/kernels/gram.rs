@@ -35,7 +35,11 @@ impl<'f> Gram<'f> {
     /// # Errors
     /// When the grids differ.
     pub fn new(
-        fold: &'f Fold, shift: &'f [f64], scale: &'f [f64], label: Option<(f64, f64)>, curvature: &'f Curvature,
+        fold: &'f Fold,
+        shift: &'f [f64],
+        scale: &'f [f64],
+        label: Option<(f64, f64)>,
+        curvature: &'f Curvature,
     ) -> Result<Self> {
         let all = magics(&fold.grids);
         let magic = all.first().copied().unwrap_or(0.0);
@@ -113,13 +117,21 @@ impl Pass for Gram<'_> {
                 for a in (0..end).step_by(2) {
                     let pair = if a + 1 < n { 2 } else { 1 };
                     for c in 0..pair {
-                        weighted::<V>(&self.h, &self.z[(a + c) * stride..][..tile.rows], &mut self.hz[c * stride..][..tile.rows]);
+                        weighted::<V>(
+                            &self.h,
+                            &self.z[(a + c) * stride..][..tile.rows],
+                            &mut self.hz[c * stride..][..tile.rows],
+                        );
                     }
                     // Blocks of four start where the panel does, so the diagonal may cut through one.
                     let first = if a > panel { panel + (a - panel) / 4 * 4 } else { panel };
                     for b in (first..end).step_by(4) {
                         let sums = products::<V>(
-                            self.hz.as_ptr(), self.z.as_ptr().add(b * stride), stride, tile.rows, self.magic,
+                            self.hz.as_ptr(),
+                            self.z.as_ptr().add(b * stride),
+                            stride,
+                            tile.rows,
+                            self.magic,
                         );
                         for (c, sums) in sums.iter().enumerate().take(pair) {
                             for (d, sum) in sums.iter().enumerate().take(end - b) {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::lanes::{Lanes, Portable};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
+use super::lanes::{Lanes, Portable};
 
 /// A set of vector instructions. Results are the same bits with every one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

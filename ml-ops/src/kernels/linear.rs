@@ -52,8 +52,12 @@ impl Pass for Linear<'_> {
         unsafe {
             margins::<V>(&self.plan, tile, self.intercept, self.weights, &mut self.margin);
             let [first, loss, held] = match self.loss {
-                Loss::Squared => residuals::<V, Squared>(tile, &self.margin, &mut self.residual, self.magics[0], self.loss_magic),
-                Loss::Logistic => residuals::<V, Logistic>(tile, &self.margin, &mut self.residual, self.magics[0], self.loss_magic),
+                Loss::Squared => {
+                    residuals::<V, Squared>(tile, &self.margin, &mut self.residual, self.magics[0], self.loss_magic)
+                }
+                Loss::Logistic => {
+                    residuals::<V, Logistic>(tile, &self.margin, &mut self.residual, self.magics[0], self.loss_magic)
+                }
             };
             let totals = into.totals.counts_mut();
             totals[1] += loss;
@@ -101,10 +105,16 @@ impl MarginLoss for Logistic {
 /// Weighted residuals of all rows; the sum of them, of the loss and of the held-out loss.
 #[inline(always)]
 unsafe fn residuals<V: Lanes, L: MarginLoss>(
-    tile: &Tile<'_>, m: &[f64], r: &mut [f64], magic: f64, loss_magic: f64,
+    tile: &Tile<'_>,
+    m: &[f64],
+    r: &mut [f64],
+    magic: f64,
+    loss_magic: f64,
 ) -> [i128; 3] {
     let rows = tile.rows;
-    assert!(m.len() == rows && r.len() == rows && tile.y.len() == rows && tile.w.len() == rows && tile.held.len() == rows);
+    assert!(
+        m.len() == rows && r.len() == rows && tile.y.len() == rows && tile.w.len() == rows && tile.held.len() == rows
+    );
     // SAFETY: every slice is as long as the tile, a multiple of the lanes.
     unsafe {
         let (add, loss_add) = (V::splat(magic), V::splat(loss_magic));

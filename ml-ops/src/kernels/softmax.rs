@@ -258,7 +258,12 @@ struct Shape {
 /// `sum r_k x_j` for all numeric columns and `K` neighbouring classes whose grids are equal.
 #[inline(always)]
 unsafe fn class_gradient<V: Lanes, const K: usize>(
-    plan: &Plan, z: &[f64], r: *const f64, shape: Shape, magics: &[f64], counts: &mut [i128],
+    plan: &Plan,
+    z: &[f64],
+    r: *const f64,
+    shape: Shape,
+    magics: &[f64],
+    counts: &mut [i128],
 ) {
     let columns = plan.numeric.len();
     let mut j = 0;
@@ -289,7 +294,10 @@ unsafe fn class_gradient<V: Lanes, const K: usize>(
 
 #[inline(always)]
 unsafe fn tiles<V: Lanes, const C: usize, const K: usize>(
-    z: *const f64, r: *const f64, shape: Shape, magic: [f64; C],
+    z: *const f64,
+    r: *const f64,
+    shape: Shape,
+    magic: [f64; C],
 ) -> [[i128; K]; C] {
     // SAFETY: by contract.
     unsafe {

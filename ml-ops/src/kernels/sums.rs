@@ -45,7 +45,10 @@ pub(super) fn magics(grids: &[Grid]) -> Vec<f64> {
 /// Every pointer is readable for `rows` cells, and the processor has the instructions of `V`.
 #[inline(always)]
 pub(super) unsafe fn products<V: Lanes, C: Cell, const N: usize>(
-    x: [*const C; N], r: *const f64, rows: usize, magic: [f64; N],
+    x: [*const C; N],
+    r: *const f64,
+    rows: usize,
+    magic: [f64; N],
 ) -> [i128; N] {
     // SAFETY: by contract; `rows` is a multiple of the lanes.
     unsafe {
@@ -181,7 +184,11 @@ impl Scatter {
 /// As [`Scatter::round`].
 #[inline(always)]
 pub(super) unsafe fn by_category<V: Lanes>(
-    scatter: &mut Scatter, codes: &[u32], values: &[f64], magics: &[f64], counts: &mut [i128],
+    scatter: &mut Scatter,
+    codes: &[u32],
+    values: &[f64],
+    magics: &[f64],
+    counts: &mut [i128],
 ) {
     if magics.iter().all(|m| m.to_bits() == magics[0].to_bits()) {
         // SAFETY: by contract.

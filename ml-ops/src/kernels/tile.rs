@@ -73,7 +73,8 @@ pub(super) struct Plan {
 
 impl Plan {
     pub fn new(layout: &Layout) -> Self {
-        let (categories, numbers): (Vec<_>, Vec<_>) = layout.spans().enumerate().partition(|(_, span)| span.categorical);
+        let (categories, numbers): (Vec<_>, Vec<_>) =
+            layout.spans().enumerate().partition(|(_, span)| span.categorical);
         let numeric = numbers.into_iter().map(|(column, span)| (column, span.offset)).collect();
         Self { numeric, categories, width: layout.width() }
     }

@@ -12,6 +12,7 @@ mod sum;
 
 use crate::family::Task;
 use crate::fold::Kernel;
+use crate::kernels::math::{sigmoid_all, softmax};
 
 pub use classification::{classification, decide};
 pub use clustering::{clustering, nearest};
@@ -81,27 +82,20 @@ pub fn width(kernel: &Kernel) -> usize {
 /// The probability of each class, `[K][rows]`, from the margins, `[1][rows]` of a `Linear` kernel or
 /// `[K][rows]` of a `Softmax` kernel.
 pub fn probabilities(kernel: &Kernel, scores: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    if !matches!(kernel, Kernel::Softmax { .. }) {
-        let margins = scores.first().map_or(&[][..], Vec::as_slice);
-        return [-1.0, 1.0].iter().map(|sign| margins.iter().map(|m| sigmoid(sign * m)).collect()).collect();
-    }
     let mut probabilities = scores.to_vec();
+    if !matches!(kernel, Kernel::Softmax { .. }) {
+        let positive = probabilities.pop().unwrap_or_default();
+        let mut both = vec![positive.iter().map(|m| -m).collect(), positive];
+        both.iter_mut().for_each(|margins: &mut Vec<f64>| sigmoid_all(margins));
+        return both;
+    }
+    let mut margins = vec![0.0; scores.len()];
     for row in 0..scores.first().map_or(0, Vec::len) {
-        let top = scores.iter().fold(f64::NEG_INFINITY, |top, column| top.max(column[row]));
-        let mut total = 0.0;
-        for column in &mut probabilities {
-            column[row] = libm::exp(column[row] - top);
-            total += column[row];
-        }
-        probabilities.iter_mut().for_each(|column| column[row] /= total);
+        margins.iter_mut().zip(scores).for_each(|(margin, column)| *margin = column[row]);
+        softmax(&mut margins);
+        probabilities.iter_mut().zip(&margins).for_each(|(column, p)| column[row] = *p);
     }
     probabilities
-}
-
-/// `1 / (1 + e^-m)`, without overflow.
-fn sigmoid(m: f64) -> f64 {
-    let e = libm::exp(-m.abs());
-    if m >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) }
 }
 
 /// `values` under the names of the task.

@@ -1,6 +1,8 @@
 //! A trained model: what it is, how its columns become features, and its weights.
 
 mod artifact;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use serde::{Deserialize, Serialize};
 
