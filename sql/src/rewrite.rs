@@ -38,7 +38,7 @@ pub(crate) struct Rewritten {
 #[derive(Clone, Copy, PartialEq)]
 enum Group {
     /// The arguments of `ML.F`.
-    Relation(&'static str),
+    Relation,
     /// Anything else.
     Other,
 }
@@ -90,15 +90,14 @@ fn step(
             if let Some(function) = call_of_ml(at) {
                 let position = at.here();
                 at.pos += 4;
+                groups.push(Group::Relation);
                 match functions::resolve(&function, position)? {
                     Ok(known) => {
-                        groups.push(Group::Relation(known));
                         if !at.sees(&["MODEL"]) {
                             return Err(at.unexpected(&format!("MODEL and a model's name in ML.{known}"), &["MODEL"]));
                         }
                     }
                     Err(refused) => {
-                        groups.push(Group::Other);
                         out.refused.get_or_insert(refused);
                     }
                 }
@@ -116,8 +115,8 @@ fn step(
                 }
                 return Ok(Some((from, vec![model(at, out)?])));
             }
-            let argument = matches!(groups.last(), Some(Group::Relation(_)))
-                && matches!(before, Some(Token::LParen | Token::Comma));
+            let argument =
+                matches!(groups.last(), Some(Group::Relation)) && matches!(before, Some(Token::LParen | Token::Comma));
             if argument && is_word(&Token::Word(word.clone()), "MODEL") {
                 let from = at.pos;
                 at.pos += 1;
