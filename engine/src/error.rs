@@ -198,9 +198,12 @@ pub enum SinewError {
         /// The error that carried it.
         source: Box<DataFusionError>,
     },
+    /// An error of the language.
+    #[error(transparent)]
+    Sql(sinew_sql::SqlError),
     /// An error of model training, prediction or storage.
     #[error(transparent)]
-    Ml(#[from] sinew_ml::MlError),
+    Ml(sinew_ml::MlError),
 }
 
 /// The result type of this crate.
@@ -215,6 +218,25 @@ impl From<SinewError> for DataFusionError {
 impl From<DataFusionError> for SinewError {
     fn from(error: DataFusionError) -> Self {
         classify(error)
+    }
+}
+
+impl From<sinew_sql::SqlError> for SinewError {
+    fn from(error: sinew_sql::SqlError) -> Self {
+        match error {
+            sinew_sql::SqlError::DataFusion(inner) => inner.into(),
+            sinew_sql::SqlError::Ml(inner) => inner.into(),
+            other => Self::Sql(other),
+        }
+    }
+}
+
+impl From<sinew_ml::MlError> for SinewError {
+    fn from(error: sinew_ml::MlError) -> Self {
+        match error {
+            sinew_ml::MlError::DataFusion(inner) => inner.into(),
+            other => Self::Ml(other),
+        }
     }
 }
 
@@ -257,8 +279,11 @@ fn unwrap_external(error: DataFusionError) -> std::result::Result<SinewError, Da
         DataFusionError::External(inner) => match inner.downcast::<SinewError>() {
             Ok(ours) => Ok(*ours),
             Err(inner) => match inner.downcast::<sinew_ml::MlError>() {
-                Ok(ml) => Ok(SinewError::Ml(*ml)),
-                Err(inner) => Err(DataFusionError::External(inner)),
+                Ok(ml) => Ok(SinewError::from(*ml)),
+                Err(inner) => match inner.downcast::<sinew_sql::SqlError>() {
+                    Ok(sql) => Ok(SinewError::from(*sql)),
+                    Err(inner) => Err(DataFusionError::External(inner)),
+                },
             },
         },
         DataFusionError::Diagnostic(_, inner) => unwrap_external(*inner),
@@ -295,7 +320,8 @@ pub(crate) fn plain_text(error: &DataFusionError) -> String {
         Some(at) => text[..at].trim_end().trim_end_matches(['.', ' ']),
         None => text,
     };
-    text.trim_end_matches('.').to_string()
+    // One error is one line.
+    text.trim_end_matches('.').split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// `; ` and the next step for errors whose own words do not name one.

@@ -2,11 +2,21 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use datafusion::catalog::Session as CatalogSession;
 use datafusion::catalog::{DynamicFileCatalog, MemoryCatalogProviderList, UrlTableFactory};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use sinew_ml::kernels::Cpu;
+use sinew_ml::operators::{Local, TrainPlanner};
+use sinew_ml::runtime::TrainRuntime;
+use sinew_ml::store::BlockStore;
 
 use crate::config::SessionOptions;
 use crate::error::Result;
@@ -19,6 +29,22 @@ pub const SCHEMA: &str = "public";
 
 /// Consumers that an error of memory names.
 const NAMED_CONSUMERS: usize = 5;
+
+/// DataFusion's planner, and ours for trainings.
+#[derive(Debug)]
+struct Planner;
+
+#[async_trait]
+impl QueryPlanner for Planner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        state: &dyn CatalogSession,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(TrainPlanner)]);
+        planner.create_physical_plan(plan, state).await
+    }
+}
 
 /// A context with these options; opens no file and no warehouse.
 ///
@@ -48,8 +74,12 @@ pub fn build(options: &SessionOptions) -> Result<SessionContext> {
     let files = Arc::new(FileTables::default());
     let catalogs = Arc::new(MemoryCatalogProviderList::new());
     let catalogs = DynamicFileCatalog::new(catalogs, Arc::clone(&files) as Arc<dyn UrlTableFactory>);
+    let store = Arc::new(BlockStore::default());
+    store.keep(options.cache_limit());
+    let training = TrainRuntime { backend: Arc::new(Cpu::new()), store, runner: Arc::new(Local) };
     let state = SessionStateBuilder::new()
-        .with_config(config)
+        .with_config(config.with_extension(Arc::new(training)))
+        .with_query_planner(Arc::new(Planner))
         .with_runtime_env(runtime.build_arc()?)
         .with_default_features()
         .with_catalog_list(Arc::new(catalogs))

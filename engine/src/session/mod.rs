@@ -2,20 +2,25 @@
 
 mod context;
 mod execution;
+mod models;
 mod plain;
+mod show;
 mod split;
+mod train;
 
 use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
+use sinew_sql::Statement;
 
 pub(crate) use context::{CATALOG, SCHEMA};
 pub use execution::{Execution, ExecutionKind, Statements};
 pub use split::{Piece, split};
 
 use crate::config::SessionOptions;
-use crate::error::Result;
+use crate::error::{Result, SinewError};
 use crate::tables::StoredTables;
+use crate::warehouse::models::unknown_model;
 use crate::warehouse::{Location, MemoryCatalog, ModelCatalog, StoreCatalog};
 
 /// SQL and machine learning in this process. Cloning is cheap; clones share tables, models and settings.
@@ -93,6 +98,44 @@ impl Session {
     /// # Errors
     /// When it does not parse or cannot be planned.
     pub async fn run(&self, piece: &Piece) -> Result<Execution> {
-        plain::run(self, piece).await
+        let mut parsed = sinew_sql::parse(&piece.in_place())?;
+        match parsed.pop() {
+            Some(statement) => self.start(statement).await,
+            None => Ok(Execution::done()),
+        }
+    }
+
+    async fn start(&self, statement: Statement) -> Result<Execution> {
+        let batch = match statement {
+            Statement::Query(query) => return plain::run(self, &query).await,
+            Statement::Train(train) => return train::run(self, &train).await,
+            Statement::ExplainTrain { analyze, train } => {
+                let plan = train::explain(self, &train, analyze).await?;
+                return plain::run_plan(self, plan, "").await;
+            }
+            Statement::DropModel { if_exists, name, version } => {
+                return match self.models().remove(&name, version).await {
+                    Err(SinewError::UnknownModel { .. } | SinewError::UnknownVersion { .. }) if if_exists => {
+                        Ok(Execution::done())
+                    }
+                    other => other.map(|()| Execution::done()),
+                };
+            }
+            Statement::NotYet(refused) => return Err(sinew_sql::SqlError::from(refused).into()),
+            Statement::ShowModels { like } => show::models(&self.models().list().await?, like.as_deref())?,
+            Statement::ShowVersions { name } => match self.models().find(&name).await? {
+                Some(model) => show::versions(&model)?,
+                None => return Err(unknown_model(&name, &self.models().list().await?)),
+            },
+            Statement::ShowModelFamilies => show::families()?,
+            Statement::DescribeModel(reference) => {
+                let (info, model) = models::load_model(self, &reference).await?;
+                show::describe(&reference.name, &info, &model)?
+            }
+            Statement::ShowCreateModel(reference) => {
+                show::create(&reference.name, &models::load_model(self, &reference).await?.1)?
+            }
+        };
+        Ok(Execution::of_batch(batch))
     }
 }

@@ -4,33 +4,25 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
-use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use sinew_sql::{QueryStatement, plan_query};
 
 use super::Session;
 use super::execution::{Execution, ExecutionKind};
-use super::split::Piece;
+use super::models::load_models;
 use crate::error::{Result, SinewError};
 
-/// Runs one statement as DataFusion reads it.
-pub async fn run(session: &Session, piece: &Piece) -> Result<Execution> {
-    let mut parsed =
-        DFParserBuilder::new(piece.in_place().as_str()).with_dialect(&GenericDialect {}).build()?.parse_statements()?;
-    match parsed.pop_front() {
-        Some(statement) => run_statement(session, statement, &piece.text).await,
-        None => Ok(Execution::done()),
-    }
-}
-
-/// Plans and starts a parsed statement; `text` is how it was written.
-pub async fn run_statement(session: &Session, statement: Statement, text: &str) -> Result<Execution> {
+/// Plans and starts a statement of DataFusion's, whose functions may refer to models.
+pub async fn run(session: &Session, query: &QueryStatement) -> Result<Execution> {
     let state = session.context().state();
-    session.tables().refresh(session.context(), &state.resolve_table_references(&statement)?).await?;
-    let plan = state.statement_to_plan(statement).await?;
-    run_plan(session, plan, text).await
+    let references = state.resolve_table_references(&query.statement)?;
+    session.tables().refresh(session.context(), &references).await?;
+    let models = load_models(session, &query.models).await?;
+    let plan = plan_query(&state, query, models).await?;
+    run_plan(session, plan, &query.text).await
 }
 
-async fn run_plan(session: &Session, plan: LogicalPlan, text: &str) -> Result<Execution> {
+/// Starts a plan; `text` is how the statement was written.
+pub async fn run_plan(session: &Session, plan: LogicalPlan, text: &str) -> Result<Execution> {
     let context = session.context();
     match plan {
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) => {

@@ -92,7 +92,7 @@ async fn names(catalog: &dyn ModelCatalog) -> Result<()> {
         let (_, artifact) = catalog.load(&ModelRef::named(name)).await?;
         check(artifact == sample(&format!("n-{name}"))?, || format!("'{name}' holds another model"))?;
         check(catalog.list().await?.iter().any(|m| m.name == name), || format!("'{name}' is not listed"))?;
-        catalog.drop(name, None).await?;
+        catalog.remove(name, None).await?;
     }
     for name in ["", "a\0b", &"x".repeat(65_536)] {
         let refused = code(catalog.publish(name, &sample("n")?, PublishMode::default()).await);
@@ -105,17 +105,17 @@ async fn drops(catalog: &dyn ModelCatalog) -> Result<()> {
     for run in ["d-1", "d-2", "d-3"] {
         catalog.publish("d", &sample(run)?, PublishMode::default()).await?;
     }
-    catalog.drop("d", Some(3)).await?;
+    catalog.remove("d", Some(3)).await?;
     let default = catalog.load(&ModelRef::named("d")).await?.0.version;
     check(default == 2, || format!("after dropping the default, version {default} is it, not 2"))?;
     let gone = code(catalog.load(&ModelRef::version("d", 3)).await);
     check(gone == "SINEW-3103", || format!("a dropped version is SINEW-3103, not {gone}"))?;
-    let gone = code(catalog.drop("d", Some(3)).await);
+    let gone = code(catalog.remove("d", Some(3)).await);
     check(gone == "SINEW-3103", || format!("dropping it again is SINEW-3103, not {gone}"))?;
-    catalog.drop("d", None).await?;
+    catalog.remove("d", None).await?;
     let gone = code(catalog.load(&ModelRef::named("d")).await);
     check(gone == "SINEW-3102", || format!("a dropped model is SINEW-3102, not {gone}"))?;
-    let gone = code(catalog.drop("d", None).await);
+    let gone = code(catalog.remove("d", None).await);
     check(gone == "SINEW-3102", || format!("dropping it again is SINEW-3102, not {gone}"))?;
     check(catalog.list().await?.iter().all(|m| m.name != "d"), || "a dropped model is listed".into())?;
     let new = PublishMode { must_be_new: true, promote: true };

@@ -64,7 +64,7 @@ impl ModelCatalog for MemoryCatalog {
         Ok(self.models.lock().get(name).and_then(|entry| entry.view(name)))
     }
 
-    async fn drop(&self, name: &str, version: Option<u64>) -> Result<()> {
+    async fn remove(&self, name: &str, version: Option<u64>) -> Result<()> {
         let Some(model) = self.find(name).await? else {
             return Err(unknown_model(name, &self.list().await?));
         };

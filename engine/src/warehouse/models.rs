@@ -43,7 +43,7 @@ pub trait ModelCatalog: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// When there is none, or the store cannot be written.
-    async fn drop(&self, name: &str, version: Option<u64>) -> Result<()>;
+    async fn remove(&self, name: &str, version: Option<u64>) -> Result<()>;
 
     /// All versions of a model in ascending order.
     ///

@@ -181,7 +181,7 @@ impl ModelCatalog for StoreCatalog {
         Ok(refs.view(name, versions))
     }
 
-    async fn drop(&self, name: &str, version: Option<u64>) -> Result<()> {
+    async fn remove(&self, name: &str, version: Option<u64>) -> Result<()> {
         let folder = self.folder(name)?;
         let versions = self.records(&folder, "versions");
         let records = self.records(&folder, "refs");
