@@ -1,0 +1,149 @@
+//! What the command line says.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Command};
+
+use super::output::Format;
+use crate::config::{OPTIONS, SessionOptions};
+
+/// What to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Read statements from a person, or from a pipe.
+    Shell,
+    /// Run this text.
+    Text(String),
+    /// Run this file; `-` is standard input.
+    File(String),
+    /// Show what sinew does.
+    Demo,
+    /// Something that comes later: what, and what to use instead.
+    Unavailable(&'static str, &'static str),
+}
+
+/// The command line.
+#[derive(Debug)]
+pub struct Settings {
+    /// What to do.
+    pub action: Action,
+    /// How results are written.
+    pub format: Format,
+    /// Whether only results are written.
+    pub quiet: bool,
+    /// How the session is opened.
+    pub options: SessionOptions,
+}
+
+const ABOUT: &str = "SQL and machine learning in one dataflow engine";
+const EXAMPLES: &str = "\
+Examples:
+  sinew                                              a shell; \\? in it shows help
+  sinew -c \"SELECT * FROM 'data/*.parquet' LIMIT 5\"   run statements and leave
+  sinew -f report.sql --format csv > report.csv      run a file
+  sinew demo                                         train and score on data that comes with sinew
+
+Exit codes: 0 all statements ran, 1 a statement failed, 2 the command line is wrong.";
+
+fn command() -> Command {
+    let global = |arg: Arg| arg.global(true);
+    let mut command = Command::new("sinew")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
+        .about(ABOUT)
+        .after_help(EXAMPLES)
+        .arg(Arg::new("version").short('V').long("version").action(ArgAction::Version).help("Print the version"))
+        .arg(Arg::new("command").short('c').long("command").value_name("SQL").help("Run these statements and leave"))
+        .arg(
+            Arg::new("file")
+                .short('f')
+                .long("file")
+                .value_name("FILE")
+                .conflicts_with("command")
+                .help("Run the statements of a file and leave; - is standard input"),
+        )
+        .arg(global(
+            Arg::new("format")
+                .long("format")
+                .value_name("FORMAT")
+                .value_parser(Format::NAMES)
+                .default_value("table")
+                .help("How results are written"),
+        ))
+        .arg(global(
+            Arg::new("quiet")
+                .short('q')
+                .long("quiet")
+                .action(ArgAction::SetTrue)
+                .help("Results only: no progress, notes or timing"),
+        ))
+        .arg(Arg::new("connect").long("connect").value_name("URL").help("Use a cluster (not in this version)"))
+        .subcommand(
+            Command::new("demo").about("Train and score on data that comes with sinew, and show what to try next"),
+        )
+        .subcommand(Command::new("serve").about("Serve Flight SQL (not in this version)"));
+    for spec in &OPTIONS {
+        let name = match spec.flag().trim_start_matches("--") {
+            "threads" => "threads",
+            "memory-limit" => "memory-limit",
+            "cache-limit" => "cache-limit",
+            "spill-dir" => "spill-dir",
+            _ => spec.name,
+        };
+        command = command.arg(global(Arg::new(spec.name).long(name).value_name("VALUE").help(spec.doc)));
+    }
+    command
+}
+
+/// Reads the command line; `Err` is the exit code where that ends the program.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, ExitCode> {
+    let matches = command().try_get_matches_from(arguments).map_err(|error| {
+        let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+        let _ = error.print();
+        if asked { ExitCode::SUCCESS } else { ExitCode::from(super::USAGE) }
+    })?;
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let action = match (matches.subcommand_name(), text("connect"), text("command"), text("file")) {
+        (_, Some(_), ..) => Action::Unavailable("--connect", "leave it out to run statements in this process"),
+        (Some("serve"), ..) => Action::Unavailable("sinew serve", "run statements with sinew -c, -f or the shell"),
+        (Some(_), ..) => Action::Demo,
+        (None, _, Some(text), _) => Action::Text(text),
+        (None, _, _, Some(file)) => Action::File(file),
+        _ => Action::Shell,
+    };
+    let refuse = |error: crate::SinewError| super::complain(&error, super::USAGE);
+    let mut options = SessionOptions::from_env().map_err(refuse)?;
+    for spec in &OPTIONS {
+        if let Some(value) = text(spec.name) {
+            options.set(spec.name, &spec.flag(), &value).map_err(refuse)?;
+        }
+    }
+    let format = text("format").and_then(|name| Format::named(&name)).unwrap_or_default();
+    Ok(Settings { action, format, quiet: matches.get_flag("quiet"), options })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Settings, ExitCode> {
+        parse(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_options() {
+        let settings = parsed("sinew --threads 3 --memory-limit 2GB -c SELECT --format csv -q");
+        let settings = settings.ok().filter(|s| matches!(&s.action, Action::Text(t) if t == "SELECT") && s.quiet);
+        let options = settings.map(|s| (s.options.threads(), s.options.memory_limit(), s.format));
+        assert_eq!(options, Some((3, 2 << 30, Format::Csv)));
+        assert!(parsed("sinew --threads none").is_err());
+        assert!(parsed("sinew --nonsense").is_err());
+    }
+}

@@ -1,0 +1,365 @@
+//! What can go wrong in a session or a warehouse, one variant for each thing the reader can do about it.
+
+use datafusion::error::DataFusionError;
+
+/// An error of the session, the warehouse or the configuration. Codes `SINEW-3xxx`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinewError {
+    /// The text is not SQL.
+    #[error("SINEW-3001: {reason}")]
+    Syntax {
+        /// The parser's words, with the line counted from the start of the whole text.
+        reason: String,
+        /// The parser's error.
+        source: Box<DataFusionError>,
+    },
+    /// The statement names something that is not there, or does not fit together.
+    #[error("SINEW-3002: {reason}{hint}")]
+    Plan {
+        /// The planner's words.
+        reason: String,
+        /// `; ` and what to do next, or nothing.
+        hint: String,
+        /// The planner's error.
+        source: Box<DataFusionError>,
+    },
+    /// The statement failed while it ran.
+    #[error("SINEW-3003: {reason}{hint}")]
+    Execution {
+        /// The engine's words.
+        reason: String,
+        /// `; ` and what to do next, or nothing.
+        hint: String,
+        /// The engine's error.
+        source: Box<DataFusionError>,
+    },
+    /// The statement needs more memory than the session may use.
+    #[error("SINEW-3004: {reason}; raise --memory-limit or SINEW_MEMORY_LIMIT, or use fewer --threads")]
+    Memory {
+        /// Which consumer asked for how much.
+        reason: String,
+        /// The engine's error.
+        source: Box<DataFusionError>,
+    },
+    /// Something that is not there yet.
+    #[error("SINEW-3005: {what} is not available in this version: {hint}")]
+    NotAvailable {
+        /// The statement, option or address.
+        what: String,
+        /// What to use instead.
+        hint: String,
+    },
+    /// The statement was cancelled.
+    #[error("SINEW-3006: cancelled; nothing was published")]
+    Cancelled,
+    /// An option of the session has a value outside its type or range, or does not exist.
+    #[error("SINEW-3007: {name} = '{value}' is not allowed: {expected}")]
+    Config {
+        /// The option as the reader wrote it.
+        name: String,
+        /// The value as written.
+        value: String,
+        /// What would be allowed.
+        expected: String,
+    },
+    /// A file or folder of data cannot be read.
+    #[error("SINEW-3008: cannot read '{path}': {reason}")]
+    File {
+        /// The path as written.
+        path: String,
+        /// What is wrong and what to do.
+        reason: String,
+        /// The engine's error, where there is one.
+        source: Option<Box<DataFusionError>>,
+    },
+
+    /// A name cannot be used for a model or a table.
+    #[error("SINEW-3101: {reason}; the name given is '{name}'")]
+    BadName {
+        /// The name, cut to a readable length.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// There is no such model.
+    #[error("SINEW-3102: there is no model '{name}'{hint}; SHOW MODELS lists all of them")]
+    UnknownModel {
+        /// The model's name.
+        name: String,
+        /// `; did you mean ..` or nothing.
+        hint: String,
+    },
+    /// The model has no such version.
+    #[error("SINEW-3103: model '{name}' has no version '{version}'; it has {known}")]
+    UnknownVersion {
+        /// The model's name.
+        name: String,
+        /// Number or alias as written.
+        version: String,
+        /// All of its versions and aliases.
+        known: String,
+    },
+    /// A model of that name exists.
+    #[error(
+        "SINEW-3104: model '{name}' exists; CREATE OR REPLACE MODEL or TRAIN MODEL adds a version, DROP MODEL removes it"
+    )]
+    ModelExists {
+        /// The model's name.
+        name: String,
+    },
+    /// The warehouse address cannot be used.
+    #[error("SINEW-3105: the warehouse '{location}' cannot be used: {reason}")]
+    Location {
+        /// The address as written.
+        location: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// The warehouse cannot be read.
+    #[error("SINEW-3106: cannot read {path} of the warehouse: {source}; {hint}")]
+    Read {
+        /// Path of the object.
+        path: String,
+        /// What to do.
+        hint: String,
+        /// The store's error.
+        source: object_store::Error,
+    },
+    /// The warehouse cannot be written.
+    #[error("SINEW-3107: cannot write {path} to the warehouse: {source}; {hint}")]
+    Write {
+        /// Path of the object.
+        path: String,
+        /// What to do.
+        hint: String,
+        /// The store's error.
+        source: object_store::Error,
+    },
+    /// Something in the warehouse is not what was written there.
+    #[error("SINEW-3108: {path} of the warehouse is damaged: {reason}; {hint}")]
+    Damaged {
+        /// Path of the object.
+        path: String,
+        /// Which check failed.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A record was written by a newer version of this program.
+    #[error("SINEW-3109: {path} has format {format}, and this version reads up to {known}; use a newer sinew")]
+    Format {
+        /// Path of the record.
+        path: String,
+        /// Its format.
+        format: u32,
+        /// The newest format that is known here.
+        known: u32,
+    },
+    /// Other writers kept taking the next number.
+    #[error("SINEW-3110: {attempts} attempts to add a record under {path} lost against other writers; try again")]
+    Contention {
+        /// Folder of the records.
+        path: String,
+        /// Attempts made.
+        attempts: u32,
+    },
+    /// A table definition cannot be used.
+    #[error("SINEW-3111: table '{name}' cannot be used: {reason}")]
+    Table {
+        /// The table's name.
+        name: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// An implementation of a contract does not keep it.
+    #[error("SINEW-3198: contract not kept: {what}")]
+    Conformance {
+        /// What was expected and what came.
+        what: String,
+    },
+    /// A broken promise between two parts of this crate; please report it.
+    #[error("SINEW-3199: internal error: {0}")]
+    Internal(String),
+
+    /// Reading or writing outside the warehouse failed.
+    #[error("SINEW-3112: {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// An error of another part, which brings its own code.
+    #[error("{text}")]
+    Coded {
+        /// Its text, code first.
+        text: String,
+        /// The error that carried it.
+        source: Box<DataFusionError>,
+    },
+    /// An error of the language.
+    #[error(transparent)]
+    Sql(sinew_sql::SqlError),
+    /// An error of model training, prediction or storage.
+    #[error(transparent)]
+    Ml(sinew_ml::MlError),
+}
+
+/// The result type of this crate.
+pub type Result<T, E = SinewError> = std::result::Result<T, E>;
+
+impl From<SinewError> for DataFusionError {
+    fn from(error: SinewError) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+impl From<DataFusionError> for SinewError {
+    fn from(error: DataFusionError) -> Self {
+        classify(error)
+    }
+}
+
+impl From<sinew_sql::SqlError> for SinewError {
+    fn from(error: sinew_sql::SqlError) -> Self {
+        match error {
+            sinew_sql::SqlError::DataFusion(inner) => inner.into(),
+            sinew_sql::SqlError::Ml(inner) => inner.into(),
+            other => Self::Sql(other),
+        }
+    }
+}
+
+impl From<sinew_ml::MlError> for SinewError {
+    fn from(error: sinew_ml::MlError) -> Self {
+        match error {
+            sinew_ml::MlError::DataFusion(inner) => inner.into(),
+            other => Self::Ml(other),
+        }
+    }
+}
+
+impl SinewError {
+    /// The stable code, such as `SINEW-3002`; `None` where the text carries none.
+    pub fn code(&self) -> Option<String> {
+        let text = self.to_string();
+        let start = text.find("SINEW-")?;
+        let code: String = text[start..].chars().take(10).collect();
+        code[6..].chars().all(|c| c.is_ascii_digit()).then_some(code)
+    }
+}
+
+/// Sorts an error of the dataflow engine by what the reader can do about it.
+fn classify(error: DataFusionError) -> SinewError {
+    let error = match unwrap_external(error) {
+        Ok(ours) => return ours,
+        Err(error) => error,
+    };
+    let reason = plain_text(&error);
+    // An error that crossed a text-only boundary, or stands below a context, keeps its own code.
+    if let Some(at) = reason.find("SINEW-") {
+        return SinewError::Coded { text: reason[at..].to_string(), source: Box::new(error) };
+    }
+    let hint = hint(&reason);
+    match error.find_root() {
+        DataFusionError::SQL(..) => SinewError::Syntax { reason, source: Box::new(error) },
+        DataFusionError::Plan(_) | DataFusionError::SchemaError(..) | DataFusionError::Configuration(_) => {
+            SinewError::Plan { reason, hint, source: Box::new(error) }
+        }
+        DataFusionError::NotImplemented(_) => SinewError::Plan { reason, hint, source: Box::new(error) },
+        DataFusionError::ResourcesExhausted(_) => SinewError::Memory { reason, source: Box::new(error) },
+        _ => SinewError::Execution { reason, hint, source: Box::new(error) },
+    }
+}
+
+/// Takes an error of ours back out of the engine's envelope.
+fn unwrap_external(error: DataFusionError) -> std::result::Result<SinewError, DataFusionError> {
+    match error {
+        DataFusionError::External(inner) => match inner.downcast::<SinewError>() {
+            Ok(ours) => Ok(*ours),
+            Err(inner) => match inner.downcast::<sinew_ml::MlError>() {
+                Ok(ml) => Ok(SinewError::from(*ml)),
+                Err(inner) => match inner.downcast::<sinew_sql::SqlError>() {
+                    Ok(sql) => Ok(SinewError::from(*sql)),
+                    Err(inner) => Err(DataFusionError::External(inner)),
+                },
+            },
+        },
+        DataFusionError::Diagnostic(_, inner) => unwrap_external(*inner),
+        other => Err(other),
+    }
+}
+
+/// The engine's words without its prefixes, stack traces and repetitions.
+pub(crate) fn plain_text(error: &DataFusionError) -> String {
+    let text = error.strip_backtrace();
+    let mut text = text.trim();
+    const PREFIXES: [&str; 15] = [
+        "Error during planning: ",
+        "Execution error: ",
+        "External error: ",
+        "Arrow error: ",
+        "Parquet error: ",
+        "Object Store error: ",
+        "SQL error: ",
+        "ParserError(\"",
+        "Schema error: ",
+        "Invalid or Unsupported Configuration: ",
+        "This feature is not implemented: ",
+        "Resources exhausted: ",
+        "IO error: ",
+        "Internal error: ",
+        "Invalid argument error: ",
+    ];
+    while let Some(rest) = PREFIXES.iter().find_map(|p| text.strip_prefix(p)) {
+        text = rest;
+    }
+    let text = text.strip_suffix("\")").unwrap_or(text);
+    let text = match text.find("This issue was likely caused by a bug in DataFusion") {
+        Some(at) => text[..at].trim_end().trim_end_matches(['.', ' ']),
+        None => text,
+    };
+    // One error is one line.
+    text.trim_end_matches('.').split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `; ` and the next step for errors whose own words do not name one.
+fn hint(reason: &str) -> String {
+    let lower = reason.to_lowercase();
+    let next = if lower.contains("table") && lower.contains("not found") {
+        "SHOW TABLES lists the tables, and a file is read by its quoted path, as in FROM 'data/x.parquet'"
+    } else if lower.contains("no space left on device") || lower.contains("storage full") {
+        "free disk space, or name another folder with --spill-dir"
+    } else if lower.contains("permission denied") {
+        "check the permissions of the file and its folder"
+    } else if lower.contains("divide by zero") {
+        "guard the divisor, as in x / NULLIF(y, 0)"
+    } else if lower.contains("cannot cast") || lower.contains("could not parse") || lower.contains("cast error") {
+        "TRY_CAST(x AS type) gives NULL where a value does not fit"
+    } else {
+        return String::new();
+    };
+    format!("; {next}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engine_errors_get_a_code_and_lose_their_prefixes() {
+        let error = SinewError::from(DataFusionError::Plan("table 'sinew.public.t' not found".into()));
+        let text = error.to_string();
+        assert!(text.starts_with("SINEW-3002: table 'sinew.public.t' not found; SHOW TABLES"), "{text}");
+        assert_eq!(error.code().as_deref(), Some("SINEW-3002"));
+    }
+
+    #[test]
+    fn our_own_errors_survive_the_engine() {
+        let error = SinewError::from(DataFusionError::from(SinewError::ModelExists { name: "m".into() }));
+        assert!(matches!(error, SinewError::ModelExists { .. }), "{error}");
+        let nested = DataFusionError::from(SinewError::ModelExists { name: "m".into() }).context("while planning");
+        assert_eq!(SinewError::from(nested).code().as_deref(), Some("SINEW-3104"));
+    }
+}

@@ -1,0 +1,90 @@
+//! The DataFusion context below a session.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::Session as CatalogSession;
+use datafusion::catalog::{DynamicFileCatalog, MemoryCatalogProviderList, UrlTableFactory};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use sinew_ml::kernels::Cpu;
+use sinew_ml::operators::{Local, TrainPlanner};
+use sinew_ml::runtime::TrainRuntime;
+use sinew_ml::store::BlockStore;
+
+use crate::config::SessionOptions;
+use crate::error::Result;
+use crate::tables::FileTables;
+
+/// Name of the catalog that holds a session's tables.
+pub const CATALOG: &str = "sinew";
+/// Name of the schema that holds a session's tables.
+pub const SCHEMA: &str = "public";
+
+/// Consumers that an error of memory names.
+const NAMED_CONSUMERS: usize = 5;
+
+/// DataFusion's planner, and ours for trainings.
+#[derive(Debug)]
+struct Planner;
+
+#[async_trait]
+impl QueryPlanner for Planner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        state: &dyn CatalogSession,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(TrainPlanner)]);
+        planner.create_physical_plan(plan, state).await
+    }
+}
+
+/// A context with these options; opens no file and no warehouse.
+///
+/// # Errors
+/// When the folder for spilling cannot be used.
+pub fn build(options: &SessionOptions) -> Result<SessionContext> {
+    let mut config = SessionConfig::new()
+        .with_information_schema(true)
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_target_partitions(options.threads())
+        .with_option_extension(options.clone());
+    let execution = &mut config.options_mut().execution;
+    // A plan that is executed again must read the same files again; a shared queue would be empty by then.
+    execution.enable_file_stream_work_stealing = false;
+    // Strings have the type they have in the file, the same for every format and on the wire.
+    execution.parquet.schema_force_view_types = false;
+    config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+
+    let limit = usize::try_from(options.memory_limit()).unwrap_or(usize::MAX);
+    let named = std::num::NonZeroUsize::new(NAMED_CONSUMERS).unwrap_or(std::num::NonZeroUsize::MIN);
+    let pool = TrackConsumersPool::new(FairSpillPool::new(limit), named);
+    let mut runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool));
+    if let Some(folder) = options.spill_dir() {
+        runtime = runtime.with_temp_file_path(folder);
+    }
+
+    let files = Arc::new(FileTables::default());
+    let catalogs = Arc::new(MemoryCatalogProviderList::new());
+    let catalogs = DynamicFileCatalog::new(catalogs, Arc::clone(&files) as Arc<dyn UrlTableFactory>);
+    let store = Arc::new(BlockStore::default());
+    store.keep(options.cache_limit());
+    let training = TrainRuntime { backend: Arc::new(Cpu::new()), store, runner: Arc::new(Local) };
+    let state = SessionStateBuilder::new()
+        .with_config(config.with_extension(Arc::new(training)))
+        .with_query_planner(Arc::new(Planner))
+        .with_runtime_env(runtime.build_arc()?)
+        .with_default_features()
+        .with_catalog_list(Arc::new(catalogs))
+        .build();
+    let context = SessionContext::new_with_state(state);
+    files.bind(context.state_weak_ref());
+    Ok(context)
+}

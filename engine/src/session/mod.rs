@@ -1,0 +1,141 @@
+//! A session: SQL in, streams of rows out.
+
+mod context;
+mod execution;
+mod models;
+mod plain;
+mod show;
+mod split;
+mod train;
+
+use std::sync::Arc;
+
+use datafusion::prelude::SessionContext;
+use sinew_sql::Statement;
+
+pub(crate) use context::{CATALOG, SCHEMA};
+pub use execution::{Execution, ExecutionKind, Statements};
+pub use split::{Piece, split};
+
+use crate::config::SessionOptions;
+use crate::error::{Result, SinewError};
+use crate::tables::StoredTables;
+use crate::warehouse::models::unknown_model;
+use crate::warehouse::{Location, MemoryCatalog, ModelCatalog, StoreCatalog};
+
+/// SQL and machine learning in this process. Cloning is cheap; clones share tables, models and settings.
+#[derive(Clone, Debug)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: SessionContext,
+    options: SessionOptions,
+    models: Arc<dyn ModelCatalog>,
+    tables: StoredTables,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("options", &self.options).field("models", &self.models).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Opens an engine in this process. The warehouse is neither read nor created before it is needed.
+    ///
+    /// # Errors
+    /// When an option cannot be used.
+    pub fn embedded(options: SessionOptions) -> Result<Self> {
+        let location = Location::parse(options.warehouse())?;
+        let models: Arc<dyn ModelCatalog> = match options.warehouse() {
+            "memory://" => Arc::new(MemoryCatalog::default()),
+            _ => Arc::new(StoreCatalog::new(&location)),
+        };
+        let context = context::build(&options)?;
+        let tables = StoredTables::new(&location);
+        Ok(Self { inner: Arc::new(Inner { context, options, models, tables }) })
+    }
+
+    /// The statements of a script, to be started one after another.
+    pub fn sql(&self, script: &str) -> Statements {
+        Statements::new(self.clone(), script)
+    }
+
+    /// The DataFusion context below.
+    pub fn context(&self) -> &SessionContext {
+        &self.inner.context
+    }
+
+    /// The models.
+    pub fn models(&self) -> &Arc<dyn ModelCatalog> {
+        &self.inner.models
+    }
+
+    /// The options this session was opened with.
+    pub fn options(&self) -> &SessionOptions {
+        &self.inner.options
+    }
+
+    /// Names of tables and models, for completion; what cannot be read is left out.
+    pub async fn names(&self) -> Vec<String> {
+        let mut names = self.inner.tables.names().await.unwrap_or_default();
+        let catalog = self.inner.context.catalog(CATALOG).and_then(|c| c.schema(SCHEMA));
+        names.extend(catalog.map(|schema| schema.table_names()).unwrap_or_default());
+        names.extend(self.inner.models.list().await.unwrap_or_default().into_iter().map(|m| m.name));
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    pub(crate) fn tables(&self) -> &StoredTables {
+        &self.inner.tables
+    }
+
+    /// Parses, plans and starts one statement.
+    ///
+    /// # Errors
+    /// When it does not parse or cannot be planned.
+    pub async fn run(&self, piece: &Piece) -> Result<Execution> {
+        let mut parsed = sinew_sql::parse(&piece.in_place())?;
+        match parsed.pop() {
+            Some(statement) => self.start(statement).await,
+            None => Ok(Execution::done()),
+        }
+    }
+
+    async fn start(&self, statement: Statement) -> Result<Execution> {
+        let batch = match statement {
+            Statement::Query(query) => return plain::run(self, &query).await,
+            Statement::Train(train) => return train::run(self, &train).await,
+            Statement::ExplainTrain { analyze, train } => {
+                let plan = train::explain(self, &train, analyze).await?;
+                return plain::run_plan(self, plan, "").await;
+            }
+            Statement::DropModel { if_exists, name, version } => {
+                return match self.models().remove(&name, version).await {
+                    Err(SinewError::UnknownModel { .. } | SinewError::UnknownVersion { .. }) if if_exists => {
+                        Ok(Execution::done())
+                    }
+                    other => other.map(|()| Execution::done()),
+                };
+            }
+            Statement::NotYet(refused) => return Err(sinew_sql::SqlError::from(refused).into()),
+            Statement::ShowModels { like } => show::models(&self.models().list().await?, like.as_deref())?,
+            Statement::ShowVersions { name } => match self.models().find(&name).await? {
+                Some(model) => show::versions(&model)?,
+                None => return Err(unknown_model(&name, &self.models().list().await?)),
+            },
+            Statement::ShowModelFamilies => show::families()?,
+            Statement::DescribeModel(reference) => {
+                let (info, model) = models::load_model(self, &reference).await?;
+                show::describe(&reference.name, &info, &model)?
+            }
+            Statement::ShowCreateModel(reference) => {
+                show::create(&reference.name, &models::load_model(self, &reference).await?.1)?
+            }
+        };
+        Ok(Execution::of_batch(batch))
+    }
+}

@@ -1,0 +1,148 @@
+//! A training: planned, run, and published when its last row comes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use datafusion::arrow::array::{Array, AsArray, Int64Array, RecordBatch};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::execute_stream;
+use futures::StreamExt;
+use sinew_ml::columns::Columns;
+use sinew_ml::model::Model;
+use sinew_ml::operators::TrainNode;
+use sinew_ml::training::{TrainSpec, report};
+use sinew_sql::plan::WEIGHT_INPUT;
+use sinew_sql::{PlannedTrain, Spelling, TrainStatement, plan_train};
+
+use super::Session;
+use super::execution::{Execution, ExecutionKind};
+use super::models::load_models;
+use crate::error::{Result, SinewError};
+use crate::warehouse::{Artifact, PublishMode};
+
+/// Plans and starts a training. Its rows come while it runs; the last one after the model is published.
+pub async fn run(session: &Session, train: &TrainStatement) -> Result<Execution> {
+    let mut mode = PublishMode::default();
+    if let Spelling::Create { or_replace, if_not_exists } = train.spelling
+        && !or_replace
+    {
+        mode.must_be_new = true;
+        // Known before the first row is read, and checked once more when the model is published.
+        if session.models().find(&train.name).await?.is_some() {
+            if if_not_exists {
+                return Ok(Execution::done());
+            }
+            return Err(SinewError::ModelExists { name: train.name.clone() });
+        }
+    }
+    let plan = plan(session, train).await?;
+    let frame = session.context().execute_logical_plan(plan).await?;
+    let task = Arc::new(frame.task_ctx());
+    let plan = frame.create_physical_plan().await?;
+    let rows = Execution::of_plan(Arc::clone(&plan), execute_stream(plan, task)?);
+    let schema = rows.schema();
+    let artifact = schema.index_of(report::ARTIFACT).map_err(|e| SinewError::Internal(e.to_string()))?;
+    let kept: Vec<usize> = (0..schema.fields().len()).filter(|i| *i != artifact).collect();
+    let shown = schema.project(&kept).map_err(|e| SinewError::Internal(e.to_string()))?;
+    let (session, name) = (session.clone(), train.name.clone());
+    let rows = rows.then(move |batch| {
+        let (session, name, kept) = (session.clone(), name.clone(), kept.clone());
+        async move {
+            let batch = batch?;
+            let version = match last_artifact(&batch, artifact)? {
+                Some(bytes) => Some(publish(&session, &name, bytes, mode).await?),
+                None => None,
+            };
+            finish(&batch, &kept, version)
+        }
+    });
+    Ok(Execution::new(ExecutionKind::Training, Arc::new(shown), rows.boxed()))
+}
+
+/// The plan of `EXPLAIN [ANALYZE] TRAIN MODEL`. With ANALYZE the training runs, and nothing is published.
+pub async fn explain(session: &Session, train: &TrainStatement, analyze: bool) -> Result<LogicalPlan> {
+    let plan = plan(session, train).await?;
+    Ok(LogicalPlanBuilder::from(plan).explain(false, analyze)?.build()?)
+}
+
+async fn plan(session: &Session, train: &TrainStatement) -> Result<LogicalPlan> {
+    let state = session.context().state();
+    let references = state.resolve_table_references(&train.query.statement)?;
+    session.tables().refresh(session.context(), &references).await?;
+    let models = load_models(session, &train.query.models).await?;
+    let planned = plan_train(&state, train, models).await?;
+    let spec = spec(&planned)?;
+    let node = TrainNode::new(Arc::new(spec), planned.query)?;
+    Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+}
+
+fn spec(planned: &PlannedTrain) -> Result<TrainSpec> {
+    let columns = Columns::assign(
+        planned.query.schema().as_arrow(),
+        planned.family.task(),
+        planned.labels.first().map(String::as_str),
+        planned.weight.as_deref(),
+        &planned.split,
+    )?;
+    Ok(TrainSpec {
+        model: planned.name.clone(),
+        run: new_run(),
+        statement: planned.statement.clone(),
+        query: planned.query_text.clone(),
+        family: planned.family.name().into(),
+        params: planned.params.clone(),
+        columns,
+        weight_column: planned.weight.clone().filter(|weight| weight != WEIGHT_INPUT),
+        split: planned.split.clone(),
+        engine_version: env!("CARGO_PKG_VERSION").into(),
+        volatile: is_volatile(&planned.query)?,
+    })
+}
+
+/// A name no other run has: time, process, and a count.
+fn new_run() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let random = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), count);
+    format!("{:012x}-{:08x}-{:016x}", now.as_millis(), std::process::id(), random)
+}
+
+/// Whether reading the query again may give other rows.
+fn is_volatile(query: &LogicalPlan) -> Result<bool> {
+    let mut volatile = false;
+    query.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            volatile |= expr.is_volatile();
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(volatile)
+}
+
+fn last_artifact(batch: &RecordBatch, column: usize) -> Result<Option<&[u8]>> {
+    let column = batch.column(column);
+    let column = column
+        .as_binary_opt::<i32>()
+        .ok_or_else(|| SinewError::Internal(format!("an artifact has type {}", column.data_type())))?;
+    Ok((0..column.len()).rev().find(|row| column.is_valid(*row)).map(|row| column.value(row)))
+}
+
+async fn publish(session: &Session, name: &str, bytes: &[u8], mode: PublishMode) -> Result<u64> {
+    let (manifest, weights) = Model::from_bytes(bytes)?.to_files()?;
+    Ok(session.models().publish(name, &Artifact { manifest, weights }, mode).await?.version)
+}
+
+/// The batch without the artifact; its last row names the version, if one was published.
+fn finish(batch: &RecordBatch, kept: &[usize], version: Option<u64>) -> Result<RecordBatch> {
+    let failed = |e: datafusion::arrow::error::ArrowError| SinewError::Internal(e.to_string());
+    let batch = batch.project(kept).map_err(failed)?;
+    let (Some(version), Ok(at)) = (version, batch.schema().index_of("version")) else { return Ok(batch) };
+    let last = batch.num_rows().saturating_sub(1);
+    let versions = (0..batch.num_rows()).map(|row| (row == last).then_some(version as i64));
+    let mut columns = batch.columns().to_vec();
+    columns[at] = Arc::new(versions.collect::<Int64Array>());
+    RecordBatch::try_new(batch.schema(), columns).map_err(failed)
+}

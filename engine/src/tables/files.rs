@@ -1,0 +1,229 @@
+//! `FROM 'data/x.parquet'`, `FROM 'data/'`, `FROM 'data/*.csv.gz'`: files as tables.
+//!
+//! A name is taken for a path when it has a `/`, `\`, `.`, `*` or `?`. All files must be of one kind;
+//! their columns are merged, and a column that a file does not have is NULL there.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock, Weak};
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::Schema;
+use datafusion::catalog::{TableProvider, UrlTableFactory};
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::SessionState;
+use futures::TryStreamExt;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use parking_lot::RwLock;
+
+use crate::error::{Result, SinewError};
+
+/// Endings of files, the format each names, and the options it brings.
+const KINDS: [(&str, &str, Option<(&str, &str)>); 6] = [
+    ("parquet", "parquet", None),
+    ("csv", "csv", None),
+    ("tsv", "csv", Some(("format.delimiter", "\t"))),
+    ("json", "json", None),
+    ("ndjson", "json", None),
+    ("jsonl", "json", None),
+];
+/// Endings of compressed files, and how DataFusion calls the method.
+const COMPRESSIONS: [(&str, &str); 4] = [("gz", "gzip"), ("bz2", "bzip2"), ("xz", "xz"), ("zst", "zstd")];
+
+/// Whether a table's name is meant as a path.
+pub fn looks_like_path(name: &str) -> bool {
+    name.contains(['/', '\\', '.', '*', '?'])
+}
+
+/// Makes a table of a path.
+#[derive(Debug, Default)]
+pub struct FileTables {
+    state: OnceLock<Weak<RwLock<SessionState>>>,
+}
+
+impl FileTables {
+    /// Tells which session reads the files.
+    pub fn bind(&self, state: Weak<RwLock<SessionState>>) {
+        let _ = self.state.set(state);
+    }
+}
+
+#[async_trait]
+impl UrlTableFactory for FileTables {
+    async fn try_new(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
+        if !looks_like_path(name) {
+            return Ok(None);
+        }
+        let Some(state) = self.state.get().and_then(Weak::upgrade).map(|state| state.read().clone()) else {
+            return Ok(None);
+        };
+        Ok(Some(open(&state, name).await?))
+    }
+}
+
+/// How a group of files is read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    format: &'static str,
+    option: Option<(&'static str, &'static str)>,
+    compression: Option<&'static str>,
+    /// The whole ending as written, such as `csv.gz`.
+    ending: String,
+}
+
+/// The kind of a file by its name; `None` for endings that are not data.
+fn kind_of(file: &str) -> Option<Kind> {
+    let (stem, last) = file.rsplit_once('.')?;
+    let compression = COMPRESSIONS.iter().find(|(ending, _)| last.eq_ignore_ascii_case(ending)).map(|(_, name)| *name);
+    let (kind, ending) = match compression {
+        Some(_) => {
+            let inner = stem.rsplit_once('.')?.1;
+            (inner, format!("{inner}.{last}"))
+        }
+        None => (last, last.to_string()),
+    };
+    let (_, format, option) = KINDS.iter().find(|(name, ..)| kind.eq_ignore_ascii_case(name))?;
+    Some(Kind { format, option: *option, compression, ending })
+}
+
+async fn open(state: &SessionState, name: &str) -> Result<Arc<dyn TableProvider>> {
+    let refuse = |reason: String| SinewError::File { path: name.into(), reason, source: None };
+    let url = ListingTableUrl::parse(name).map_err(|e| refuse(SinewError::from(e).to_string()))?;
+    if url.scheme() != "file" {
+        return Err(SinewError::NotAvailable {
+            what: format!("reading {}:// addresses", url.scheme()),
+            hint: "copy the files to a local folder".into(),
+        });
+    }
+    let store = state.runtime_env().object_store(&url)?;
+    let files = list(state, &store, &url).await.map_err(|e| refuse(reason(&e)))?;
+    let kind = one_kind(name, &files)?;
+    let mut options: HashMap<String, String> = HashMap::new();
+    options.extend(kind.compression.map(|c| ("format.compression".to_string(), c.to_string())));
+    options.extend(kind.option.map(|(k, v)| (k.to_string(), v.to_string())));
+    let chosen: Vec<ObjectMeta> = files
+        .into_iter()
+        .filter(|f| kind_of(f.location.filename().unwrap_or_default()).as_ref() == Some(&kind))
+        .collect();
+    if kind.format == "json" && kind.compression.is_none() && is_array(&store, &chosen).await {
+        options.insert("format.newline_delimited".into(), "false".into());
+    }
+    let factory = state
+        .get_file_format_factory(kind.format)
+        .ok_or_else(|| SinewError::Internal(format!("no file format '{}'", kind.format)))?;
+    let format = factory.create(state, &options)?;
+    let listing = ListingOptions::new(Arc::clone(&format)).with_file_extension(format!(".{}", kind.ending));
+    // A folder or glob may hold other files beside these; the ending keeps them apart.
+    let config = ListingTableConfig::new(url).with_listing_options(listing);
+    let config = config.infer_partitions_from_path(state).await?;
+    let schema = match format.infer_schema(state, &store, &chosen).await {
+        Ok(schema) => schema,
+        Err(error) => return Err(blame(state, &store, format.as_ref(), name, &chosen, error).await),
+    };
+    if schema.fields().is_empty() {
+        return Err(refuse("it is empty: there is not even a header to take column names from".into()));
+    }
+    Ok(Arc::new(ListingTable::try_new(config.with_schema(schema))?))
+}
+
+/// The files at an address that are not hidden, in the order of their paths.
+async fn list(
+    state: &SessionState,
+    store: &Arc<dyn ObjectStore>,
+    url: &ListingTableUrl,
+) -> DataFusionResult<Vec<ObjectMeta>> {
+    let mut files: Vec<ObjectMeta> = url.list_all_files(state, store.as_ref(), "").await?.try_collect().await?;
+    if url.is_collection() {
+        let hidden = |name: &str| name.starts_with(['.', '_']);
+        files.retain(|f| f.size > 0 && !hidden(f.location.filename().unwrap_or_default()));
+    }
+    files.sort_by(|a, b| a.location.cmp(&b.location));
+    Ok(files)
+}
+
+fn one_kind(name: &str, files: &[ObjectMeta]) -> Result<Kind> {
+    let refuse = |reason: String| Err(SinewError::File { path: name.into(), reason, source: None });
+    let endings = || KINDS.map(|(ending, ..)| format!(".{ending}")).join(", ");
+    let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
+    for kind in files.iter().filter_map(|f| kind_of(f.location.filename().unwrap_or_default())) {
+        *kinds.entry(kind).or_default() += 1;
+    }
+    let shown: Vec<String> = kinds.iter().map(|(kind, n)| format!("{n} .{}", kind.ending)).collect();
+    match (kinds.into_keys().next(), shown.len(), files.is_empty()) {
+        (Some(kind), 1, _) => Ok(kind),
+        (Some(kind), ..) => refuse(format!(
+            "its files are of several kinds ({}); name one kind, as in '{}/*.{}'",
+            shown.join(", "),
+            name.trim_end_matches('/'),
+            kind.ending
+        )),
+        (None, _, false) => refuse(format!("files are read by their ending, one of {}", endings())),
+        (None, _, true) if name.contains(['*', '?']) => refuse("no file matches; check the path".into()),
+        (None, _, true) => refuse("there is no such file, or the folder is empty; check the path".into()),
+    }
+}
+
+/// Whether the first file holds one JSON array rather than one object on each line.
+async fn is_array(store: &Arc<dyn ObjectStore>, files: &[ObjectMeta]) -> bool {
+    let Some(first) = files.first() else { return false };
+    let head = store.get_range(&first.location, 0..first.size.min(1024)).await;
+    head.is_ok_and(|bytes| bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'['))
+}
+
+/// Finds the file, and the column, that keeps the files from being read together.
+async fn blame(
+    state: &SessionState,
+    store: &Arc<dyn ObjectStore>,
+    format: &dyn datafusion::datasource::file_format::FileFormat,
+    name: &str,
+    files: &[ObjectMeta],
+    error: DataFusionError,
+) -> SinewError {
+    let mut seen: Option<(String, Arc<Schema>)> = None;
+    for file in files {
+        let path = format!("/{}", file.location);
+        let schema = match format.infer_schema(state, store, std::slice::from_ref(file)).await {
+            Ok(schema) => schema,
+            Err(e) => return SinewError::File { path, reason: reason(&e), source: Some(Box::new(e)) },
+        };
+        let Some((first, known)) = &seen else {
+            seen = Some((path, schema));
+            continue;
+        };
+        for field in schema.fields() {
+            if let Ok(other) = known.field_with_name(field.name())
+                && other.data_type() != field.data_type()
+            {
+                let reason = format!(
+                    "column '{}' has type {} here and {} in '{first}'; read the files apart and CAST the column",
+                    field.name(),
+                    field.data_type(),
+                    other.data_type()
+                );
+                return SinewError::File { path, reason, source: Some(Box::new(error)) };
+            }
+        }
+    }
+    SinewError::File { path: name.into(), reason: reason(&error), source: Some(Box::new(error)) }
+}
+
+/// The engine's words for what is wrong with a file.
+fn reason(error: &DataFusionError) -> String {
+    crate::error::plain_text(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ending_tells_the_kind() {
+        let kind = |name| kind_of(name).map(|k| (k.format, k.compression, k.ending));
+        assert_eq!(kind("a.b.parquet"), Some(("parquet", None, "parquet".into())));
+        assert_eq!(kind("a.CSV.gz"), Some(("csv", Some("gzip"), "CSV.gz".into())));
+        assert_eq!(kind("a.jsonl"), Some(("json", None, "jsonl".into())));
+        assert_eq!(kind("README.md"), None);
+        assert_eq!(kind("a.gz"), None);
+        assert!(looks_like_path("data/") && looks_like_path("x.csv") && !looks_like_path("customers"));
+    }
+}
