@@ -8,6 +8,7 @@ pub mod families;
 pub mod family;
 pub mod fold;
 pub mod functions;
+pub mod kernels;
 pub mod linalg;
 pub mod model;
 pub mod objective;
