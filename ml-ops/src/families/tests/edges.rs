@@ -218,7 +218,7 @@ fn every_solver_comes_near_the_optimum() -> Result<()> {
                 ]
             };
             let best = rows.train(family, &options("auto"), 0)?.flat();
-            for (solver, most) in [("newton", 1e-4), ("lbfgs", 1e-4), ("gd", 1e-4), ("sgd", 0.2), ("adam", 0.02)] {
+            for (solver, most) in [("newton", 1e-4), ("lbfgs", 1e-4), ("gd", 1e-4), ("sgd", 0.3), ("adam", 0.02)] {
                 let trained = rows.train(family, &options(solver), 0)?;
                 let off = distance(&trained.flat(), &best);
                 println!("{family} {classes} alpha {alpha} {solver}: off {off:.1e} {:?}", trained.passes);
@@ -226,7 +226,7 @@ fn every_solver_comes_near_the_optimum() -> Result<()> {
             }
             let batches = [options("sgd"), vec![("mini_batch_fraction", number(0.3))]].concat();
             let off = distance(&rows.train(family, &batches, 0)?.flat(), &best);
-            assert!(off < 0.2, "{family} mini-batches are off by {off}");
+            assert!(off < 0.3, "{family} mini-batches are off by {off}");
         }
     }
     Ok(())

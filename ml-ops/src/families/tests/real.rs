@@ -64,7 +64,10 @@ fn iris_softmax() -> Result<()> {
         loss += (margins.iter().map(|m| m.exp()).sum::<f64>().ln() - margins[*y as usize]) / 150.0;
     }
     println!("iris softmax: {:?}", trained.passes);
-    assert!((loss - 0.1196366955).abs() < 1e-9, "{loss}");
+    // 0.119636677988 is the optimum by a full Newton iteration to a gradient of 1e-15; scikit-learn's
+    // figure, 0.1196366955, stops 2e-8 short of it.
+    assert!((loss - 0.119636677988).abs() < 1e-9, "{loss}");
+    assert!((loss - 0.1196366955).abs() < 5e-8, "{loss}");
     Ok(())
 }
 
