@@ -72,10 +72,7 @@ impl MlRelations {
         args: Vec<FunctionArg>,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<LogicalPlan> {
-        let function = match crate::functions::resolve(name, Position::default())? {
-            Ok(known) => known,
-            Err(refused) => return Err(refused.into()),
-        };
+        let function = crate::functions::resolve(name, Position::default())??;
         let args = arguments(function, args)?;
         let model = self.models.get(&args.model)?;
         let shown = args.model.to_string();
