@@ -78,8 +78,7 @@ const KEYWORDS: [&str; 64] = [
     "WHERE",
     "WITH",
 ];
-const FUNCTIONS: [&str; 6] =
-    ["ML.PREDICT", "ML.EVALUATE", "ML.WEIGHTS", "ML.FEATURE_INFO", "ML.TRAINING_INFO", "PREDICT_PROBA"];
+const FUNCTIONS: [&str; 5] = ["ML.PREDICT", "ML.EVALUATE", "ML.WEIGHTS", "ML.TRAINING_INFO", "PREDICT_PROBA"];
 
 /// The editor's helper.
 pub struct Helper {

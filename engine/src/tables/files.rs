@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::catalog::{TableProvider, UrlTableFactory};
+use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
@@ -116,6 +117,9 @@ async fn open(state: &SessionState, name: &str) -> Result<Arc<dyn TableProvider>
     // A folder or glob may hold other files beside these; the ending keeps them apart.
     let config = ListingTableConfig::new(url).with_listing_options(listing);
     let config = config.infer_partitions_from_path(state).await?;
+    if kind.format == "csv" && chosen.len() > 1 {
+        same_header(state, &store, format.as_ref(), &chosen).await?;
+    }
     let schema = match format.infer_schema(state, &store, &chosen).await {
         Ok(schema) => schema,
         Err(error) => return Err(blame(state, &store, format.as_ref(), name, &chosen, error).await),
@@ -170,11 +174,48 @@ async fn is_array(store: &Arc<dyn ObjectStore>, files: &[ObjectMeta]) -> bool {
     head.is_ok_and(|bytes| bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'['))
 }
 
+/// CSV is read by position, so every file must have the columns of the first, in the same order.
+async fn same_header(
+    state: &SessionState,
+    store: &Arc<dyn ObjectStore>,
+    format: &dyn FileFormat,
+    files: &[ObjectMeta],
+) -> Result<()> {
+    let mut first: Option<(String, Vec<String>)> = None;
+    for file in files {
+        let path = format!("/{}", file.location);
+        let schema = format
+            .infer_schema(state, store, std::slice::from_ref(file))
+            .await
+            .map_err(|e| SinewError::File { path: path.clone(), reason: reason(&e), source: Some(Box::new(e)) })?;
+        let names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+        let Some((known_path, known)) = &first else {
+            first = Some((path, names));
+            continue;
+        };
+        if *known != names {
+            let at = names.iter().zip(known).take_while(|(a, b)| a == b).count();
+            let here = names.get(at).map_or("missing".into(), |n| format!("'{n}'"));
+            let there = known.get(at).map_or("missing".into(), |n| format!("'{n}'"));
+            return Err(SinewError::File {
+                path,
+                reason: format!(
+                    "its column {} is {here} and that of '{known_path}' is {there}; \
+                     files of one table have the same columns in the same order, read others apart",
+                    at + 1
+                ),
+                source: None,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Finds the file, and the column, that keeps the files from being read together.
 async fn blame(
     state: &SessionState,
     store: &Arc<dyn ObjectStore>,
-    format: &dyn datafusion::datasource::file_format::FileFormat,
+    format: &dyn FileFormat,
     name: &str,
     files: &[ObjectMeta],
     error: DataFusionError,
