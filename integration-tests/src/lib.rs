@@ -73,7 +73,8 @@ impl Engine {
     /// A column of a script's last result, as numbers (NULL is NaN).
     pub async fn column(&self, script: &str, name: &str) -> Vec<f64> {
         let batches = self.run(script).await;
-        let column = |b: &RecordBatch| (0..b.num_rows()).map(|i| number(b.column_by_name(name).unwrap(), i)).collect::<Vec<_>>();
+        let column =
+            |b: &RecordBatch| (0..b.num_rows()).map(|i| number(b.column_by_name(name).unwrap(), i)).collect::<Vec<_>>();
         batches.iter().flat_map(column).collect()
     }
 }

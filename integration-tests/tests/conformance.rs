@@ -10,7 +10,9 @@ use sinew_integration_tests::{Engine, file};
 /// `[class][intercept, coefficient, ..]` of a model.
 async fn coefficients(engine: &Engine, model: &str) -> Vec<Vec<f64>> {
     let sql = |what: &str| {
-        format!("SELECT weight FROM ML.WEIGHTS(MODEL {model}) WHERE processed_input {what} ORDER BY class_label, processed_input")
+        format!(
+            "SELECT weight FROM ML.WEIGHTS(MODEL {model}) WHERE processed_input {what} ORDER BY class_label, processed_input"
+        )
     };
     let intercepts = engine.column(&sql("= '__INTERCEPT__'"), "weight").await;
     let weights = engine.column(&sql("<> '__INTERCEPT__'"), "weight").await;
@@ -104,8 +106,17 @@ async fn diabetes_by_least_squares() {
     engine.run(&format!("TRAIN MODEL m USING linear_regression PREDICT progression SPLIT NONE FROM '{data}'")).await;
     let names = ["__INTERCEPT__", "age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"];
     let values = [
-        -334.5671385, -0.0363612, -22.8596481, 5.6029621, 1.1168080, -1.0899963, 0.7464505, 0.3720047, 6.5338318,
-        68.4831250, 0.2801170,
+        -334.5671385,
+        -0.0363612,
+        -22.8596481,
+        5.6029621,
+        1.1168080,
+        -1.0899963,
+        0.7464505,
+        0.3720047,
+        6.5338318,
+        68.4831250,
+        0.2801170,
     ];
     for (name, value) in names.iter().zip(values) {
         let sql = format!("SELECT weight FROM ML.WEIGHTS(MODEL m) WHERE processed_input = '{name}'");
@@ -131,7 +142,9 @@ async fn breast_cancer_by_logistic_regression() {
     engine.run(&format!("CREATE VIEW scaled AS SELECT {}, diagnosis FROM '{data}'", scaled.join(", "))).await;
     let options = "reg_param=0.0017574692442882249, standardization=false, tol=1e-10";
     engine
-        .run(&format!("TRAIN MODEL m USING logistic_regression PREDICT diagnosis SPLIT NONE OPTIONS({options}) FROM scaled"))
+        .run(&format!(
+            "TRAIN MODEL m USING logistic_regression PREDICT diagnosis SPLIT NONE OPTIONS({options}) FROM scaled"
+        ))
         .await;
     let metrics = engine.numbers("SELECT accuracy, log_loss, roc_auc FROM ML.EVALUATE(MODEL m, TABLE scaled)").await;
     close("accuracy", metrics[0], 0.9876977);
@@ -145,7 +158,11 @@ async fn iris_by_softmax_and_by_k_means() {
     let data = file("examples/data/iris.csv");
     engine.run(&format!("CREATE EXTERNAL TABLE iris STORED AS CSV LOCATION '{data}'")).await;
     let options = "reg_param=0.006666666666666667, standardization=false, tol=1e-10";
-    engine.run(&format!("TRAIN MODEL m USING logistic_regression PREDICT species SPLIT NONE OPTIONS({options}) FROM iris")).await;
+    engine
+        .run(&format!(
+            "TRAIN MODEL m USING logistic_regression PREDICT species SPLIT NONE OPTIONS({options}) FROM iris"
+        ))
+        .await;
     let metrics = engine.numbers("SELECT accuracy, log_loss FROM ML.EVALUATE(MODEL m, TABLE iris)").await;
     close("accuracy", metrics[0], 0.9733333);
     close("log loss", metrics[1], 0.1196366955);
@@ -170,7 +187,9 @@ async fn digits_by_softmax() {
     let select = format!("SELECT {}, digit FROM '{data}'", scaled.join(", "));
     let options = "reg_param=0.0011135857461024498, standardization=false, tol=1e-9";
     engine
-        .run(&format!("TRAIN MODEL m USING logistic_regression PREDICT digit SPLIT NONE OPTIONS({options}) AS {select} LIMIT 898"))
+        .run(&format!(
+            "TRAIN MODEL m USING logistic_regression PREDICT digit SPLIT NONE OPTIONS({options}) AS {select} LIMIT 898"
+        ))
         .await;
     let sql = format!("SELECT accuracy, log_loss FROM ML.EVALUATE(MODEL m, ({select} OFFSET 898))");
     let metrics = engine.numbers(&sql).await;
