@@ -31,15 +31,16 @@ fn written(format: Format, batches: &[RecordBatch]) -> String {
 #[test]
 fn tables_are_aligned() {
     let expected = "\
-+------+------------+-------+----------+
-| id   | text       | x     | list     |
-+------+------------+-------+----------+
-|    1 | a,\"b\"\\nc |   0.5 | [1,null] |
-| NULL | NULL       |   NaN | NULL     |
-|  300 |            | 1e300 | []       |
-+------+------------+-------+----------+
++------+--------+-------+----------+
+| id   | text   | x     | list     |
++------+--------+-------+----------+
+|    1 | a,\"b\" |   0.5 | [1,null] |
+|      | c      |       |          |
+| NULL | NULL   |   NaN | NULL     |
+|  300 |        | 1e300 | []       |
++------+--------+-------+----------+
 ";
-    assert_eq!(written(Format::Table, &[sample()]), expected.replace("\"b\"\\nc |", "\"b\"\\nc  |"));
+    assert_eq!(written(Format::Table, &[sample()]), expected);
 }
 
 #[test]
