@@ -120,7 +120,6 @@ fn files_folders_and_patterns_are_tables() {
     let place = Place::new();
     place.write("d/a.csv", "x,y\n1,a\n2,b\n");
     place.write("d/b.csv", "x,y\n3.5,c\n");
-    place.write("d/_hidden.csv", "z\n1\n");
     place.write("d/notes.txt", "not data");
     place.write("j.json", "[{\"x\": 1}, {\"x\": 2}]");
     place.write("j.ndjson", "{\"x\": 1}\n{\"x\": 2, \"y\": {\"z\": [1]}}\n");

@@ -130,10 +130,13 @@ async fn open(state: &SessionState, name: &str) -> Result<Arc<dyn TableProvider>
     if schema.fields().is_empty() {
         return Err(refuse("it is empty: there is not even a header to take column names from".into()));
     }
+    // A column may be missing in one of the files, whatever the others say.
+    let nullable = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+    let schema = Arc::new(Schema::new(nullable.collect::<Vec<_>>()));
     Ok(Arc::new(ListingTable::try_new(config.with_schema(schema))?))
 }
 
-/// The files at an address that are not hidden, in the order of their paths.
+/// The files at an address, in the order of their paths.
 async fn list(
     state: &SessionState,
     store: &Arc<dyn ObjectStore>,
@@ -141,8 +144,8 @@ async fn list(
 ) -> DataFusionResult<Vec<ObjectMeta>> {
     let mut files: Vec<ObjectMeta> = url.list_all_files(state, store.as_ref(), "").await?.try_collect().await?;
     if url.is_collection() {
-        let hidden = |name: &str| name.starts_with(['.', '_']);
-        files.retain(|f| f.size > 0 && !hidden(f.location.filename().unwrap_or_default()));
+        // What an interrupted writer left says nothing about columns.
+        files.retain(|f| f.size > 0);
     }
     files.sort_by(|a, b| a.location.cmp(&b.location));
     Ok(files)
@@ -223,7 +226,7 @@ async fn merge(
         }
         for field in schema.fields() {
             let Some(other) = fields.iter_mut().find(|f| f.name() == field.name()) else {
-                fields.push(Arc::new(field.as_ref().clone().with_nullable(true)));
+                fields.push(Arc::clone(field));
                 continue;
             };
             let Some(wide) = widen(other.data_type(), field.data_type(), kind != "parquet") else {
@@ -235,8 +238,7 @@ async fn merge(
                     other.data_type()
                 ));
             };
-            let nullable = other.is_nullable() || field.is_nullable();
-            *other = Arc::new(other.as_ref().clone().with_data_type(wide).with_nullable(nullable));
+            *other = Arc::new(other.as_ref().clone().with_data_type(wide));
         }
     }
     Ok(Arc::new(Schema::new(fields)))
