@@ -20,8 +20,11 @@ use parking_lot::RwLock;
 
 use crate::error::{Result, SinewError};
 
-/// Endings of files, the format each names, and the options it brings.
-const KINDS: [(&str, &str, Option<(&str, &str)>); 6] = [
+/// An ending of files, the format it names, and the option it brings.
+type Ending = (&'static str, &'static str, Option<(&'static str, &'static str)>);
+
+/// Endings of files that are data.
+const KINDS: [Ending; 6] = [
     ("parquet", "parquet", None),
     ("csv", "csv", None),
     ("tsv", "csv", Some(("format.delimiter", "\t"))),
