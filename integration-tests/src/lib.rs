@@ -1,1 +1,86 @@
-//! Tests that cross crates or processes; see `tests/`.
+//! What the tests of `tests/` share: a session with a warehouse of its own, and rows as plain values.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::PathBuf;
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Float64Type};
+use futures::StreamExt;
+use sinew::{Session, SessionOptions};
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// A file of the repository, as text that can stand in a statement.
+pub fn file(path: &str) -> String {
+    root().join(path).display().to_string()
+}
+
+/// A session over a warehouse of its own.
+pub struct Engine {
+    /// The session.
+    pub session: Session,
+    _warehouse: tempfile::TempDir,
+}
+
+impl Engine {
+    /// A session with `threads` threads.
+    pub fn new(threads: usize) -> Self {
+        let warehouse = tempfile::tempdir().unwrap();
+        let options = SessionOptions::new().with_warehouse(&warehouse.path().display().to_string()).unwrap();
+        let options = options.with_threads(threads).unwrap();
+        Self { session: Session::embedded(options).unwrap(), _warehouse: warehouse }
+    }
+
+    /// Runs a script; the batches of its last statement, or the first error as text.
+    pub async fn try_run(&self, script: &str) -> Result<Vec<RecordBatch>, String> {
+        let mut statements = self.session.sql(script);
+        let mut last = Vec::new();
+        while let Some(execution) = statements.next().await {
+            let mut execution = execution.map_err(|e| e.to_string())?;
+            last.clear();
+            while let Some(batch) = execution.next().await {
+                last.push(batch.map_err(|e| e.to_string())?);
+            }
+        }
+        Ok(last)
+    }
+
+    /// Runs a script that must succeed.
+    pub async fn run(&self, script: &str) -> Vec<RecordBatch> {
+        self.try_run(script).await.unwrap_or_else(|e| panic!("{script}\n{e}"))
+    }
+
+    /// The error of a script that must fail.
+    pub async fn error(&self, script: &str) -> String {
+        match self.try_run(script).await {
+            Err(error) => error,
+            Ok(_) => panic!("succeeded: {script}"),
+        }
+    }
+
+    /// The first row of a script's last result, as numbers (NULL is NaN).
+    pub async fn numbers(&self, script: &str) -> Vec<f64> {
+        let batches = self.run(script).await;
+        let batch = batches.iter().find(|b| b.num_rows() > 0).unwrap_or_else(|| panic!("no rows: {script}"));
+        batch.columns().iter().map(|c| number(c, 0)).collect()
+    }
+
+    /// A column of a script's last result, as numbers (NULL is NaN).
+    pub async fn column(&self, script: &str, name: &str) -> Vec<f64> {
+        let batches = self.run(script).await;
+        let column =
+            |b: &RecordBatch| (0..b.num_rows()).map(|i| number(b.column_by_name(name).unwrap(), i)).collect::<Vec<_>>();
+        batches.iter().flat_map(column).collect()
+    }
+}
+
+/// A value of a numeric column; NaN for NULL.
+pub fn number(column: &dyn Array, row: usize) -> f64 {
+    let values = cast(column, &DataType::Float64).unwrap();
+    if values.is_null(row) { f64::NAN } else { values.as_primitive::<Float64Type>().value(row) }
+}

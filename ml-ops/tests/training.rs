@@ -55,7 +55,12 @@ impl Default for Arrangement {
     }
 }
 
-async fn train(family: &str, options: &[(&str, ParamValue)], data: &RecordBatch, how: &Arrangement) -> Result<Model, String> {
+async fn train(
+    family: &str,
+    options: &[(&str, ParamValue)],
+    data: &RecordBatch,
+    how: &Arrangement,
+) -> Result<Model, String> {
     let runtime = Arc::new(TrainRuntime {
         backend: Arc::new(Cpu::with_isa(how.isa)),
         store: Arc::new(BlockStore::default()),
@@ -67,7 +72,8 @@ async fn train(family: &str, options: &[(&str, ParamValue)], data: &RecordBatch,
         environment = environment.with_memory_limit(bytes, 1.0);
     }
     let context = SessionContext::new_with_config_rt(config, environment.build_arc().unwrap());
-    let chunks: Vec<_> = (0..data.num_rows()).step_by(how.batch).map(|i| data.slice(i, how.batch.min(data.num_rows() - i))).collect();
+    let chunks: Vec<_> =
+        (0..data.num_rows()).step_by(how.batch).map(|i| data.slice(i, how.batch.min(data.num_rows() - i))).collect();
     let mut parts = vec![Vec::new(); how.threads];
     for (i, chunk) in chunks.into_iter().enumerate() {
         parts[i % how.threads].push(chunk);
@@ -111,7 +117,10 @@ async fn every_family_gives_the_same_bytes_in_every_arrangement() {
     for (family, options) in [
         ("logistic_regression", vec![("reg_param", ParamValue::Float(0.01))]),
         ("logistic_regression", vec![("solver", ParamValue::text("lbfgs"))]),
-        ("logistic_regression", vec![("reg_param", ParamValue::Float(0.02)), ("elastic_net_param", ParamValue::Float(0.5))]),
+        (
+            "logistic_regression",
+            vec![("reg_param", ParamValue::Float(0.02)), ("elastic_net_param", ParamValue::Float(0.5))],
+        ),
         ("linear_regression", vec![]),
         ("linear_regression", vec![("solver", ParamValue::text("lbfgs"))]),
         ("kmeans", vec![("k", ParamValue::Int(4))]),
@@ -119,8 +128,14 @@ async fn every_family_gives_the_same_bytes_in_every_arrangement() {
         let base = train(family, &options, &data, &Arrangement { threads: 1, ..Arrangement::default() }).await.unwrap();
         for threads in [2, 3, 8] {
             for batch in [97, 6_001] {
-                let other = train(family, &options, &data, &Arrangement { threads, batch, ..Arrangement::default() }).await.unwrap();
-                assert_eq!(weights(&base), weights(&other), "{family} {options:?} {threads} threads, batches of {batch}");
+                let other = train(family, &options, &data, &Arrangement { threads, batch, ..Arrangement::default() })
+                    .await
+                    .unwrap();
+                assert_eq!(
+                    weights(&base),
+                    weights(&other),
+                    "{family} {options:?} {threads} threads, batches of {batch}"
+                );
             }
         }
         let other = train(family, &options, &backwards, &Arrangement::default()).await.unwrap();

@@ -41,10 +41,8 @@ pub(crate) fn parse(at: &mut Cursor<'_, '_>) -> Result<Options> {
     let mut items: Vec<OptionItem> = Vec::new();
     at.expect(&Token::LParen)?;
     while !at.take(&Token::RParen) {
-        if !items.is_empty() {
-            if !at.take(&Token::Comma) {
-                return Err(at.unexpected("',' or ')' in OPTIONS", &[]));
-            }
+        if !items.is_empty() && !at.take(&Token::Comma) {
+            return Err(at.unexpected("',' or ')' in OPTIONS", &[]));
         }
         let position = at.here();
         let name = at.identifier("the name of an option")?.to_lowercase();

@@ -7,6 +7,7 @@ mod options;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests;
 
 use crate::error::{MlError, Result};

@@ -192,7 +192,7 @@ impl Accumulator for Rows {
     fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
         for state in states.iter().flat_map(|states| states.as_list::<i64>().iter()).flatten() {
             let state: &Float64Array = state.as_primitive();
-            if state.len() % self.stride() != 0 {
+            if !state.len().is_multiple_of(self.stride()) {
                 return Err(MlError::Internal("merged metrics of two different models".into()).into());
             }
             self.values.extend_from_slice(state.values());

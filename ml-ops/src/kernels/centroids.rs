@@ -36,7 +36,7 @@ const BLOCK: usize = 4;
 impl<'f> Distances<'f> {
     pub fn new(plan: Plan, shift: &'f [f64], scale: &'f [f64], centers: &[f64]) -> Self {
         let width = plan.width;
-        let count = if width == 0 { 0 } else { centers.len() / width };
+        let count = centers.len().checked_div(width).unwrap_or(0);
         let mut packed = vec![];
         for block in (0..count).step_by(BLOCK) {
             for &(_, j) in &plan.numeric {

@@ -208,7 +208,7 @@ pub fn exp(x: f64) -> f64 {
 pub fn ln(x: f64) -> f64 {
     if x < f64::MIN_POSITIVE {
         return match x {
-            x if x == 0.0 => f64::NEG_INFINITY,
+            0.0 => f64::NEG_INFINITY,
             x if x < 0.0 => f64::NAN,
             x => ln(x * 18_014_398_509_481_984.0) - 54.0 * LN2_LOW - 54.0 * LN2_HIGH,
         };

@@ -11,6 +11,9 @@
 //! sums are exact (see [`crate::exact`]), so a fold gives the same bits with any [`Isa`], tile, order of
 //! rows and cut into blocks. Every kernel is written once, for any `Lanes`, and compiled for each.
 
+// Loops over lanes and register blocks index several arrays at once.
+#![allow(clippy::needless_range_loop)]
+
 mod candidates;
 mod centroids;
 mod columns;

@@ -330,4 +330,4 @@ unsafe fn tiles<V: Lanes, const C: usize, const K: usize>(
     }
 }
 
-const _: () = assert!(PAD % 16 == 0, "two vectors of the widest type divide a tile");
+const _: () = assert!(PAD.is_multiple_of(16), "two vectors of the widest type divide a tile");

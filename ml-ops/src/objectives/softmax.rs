@@ -12,8 +12,9 @@ use crate::partial::Partial;
 /// `1/W sum -w ln p_y` with `p = softmax(margins)`, and its penalty, in standardised coordinates
 /// `[K, intercept? + P]`, class by class.
 ///
-/// Its curvature is the bound `1/2 (I - 11'/K) (x) X'WX / W` (Boehning, *Multinomial logistic regression
-/// algorithm*, 1992) without the part across classes, the same block for each class.
+/// Its curvature is `1/K X'WX / W` for each class, the same block repeated: exact for balanced classes where
+/// all coefficients are zero, in the directions that sum to zero over classes. (Boehning, *Multinomial
+/// logistic regression algorithm*, 1992, has 1/2 instead, which is a bound everywhere and too short a step.)
 #[derive(Clone, Debug)]
 pub struct Softmax {
     scaling: Scaling,
@@ -90,7 +91,7 @@ impl Objective for Softmax {
             ..Default::default()
         };
         if want == Want::Curvature {
-            let matrix = self.scaling.curvature(partial, 0.5, &self.penalty.l2[..width])?;
+            let matrix = self.scaling.curvature(partial, 1.0 / self.classes as f64, &self.penalty.l2[..width])?;
             evaluation.eval_loss = None;
             evaluation.curvature = Some(Metric { matrix, repeat: self.classes, exact: false });
         } else {

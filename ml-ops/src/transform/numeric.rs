@@ -54,6 +54,7 @@ where
 
 /// Whether no value is NaN or infinite: `x - x` is zero exactly for finite x, so one pass without
 /// branches decides.
+#[allow(clippy::eq_op)]
 fn all_finite<N>(values: &[N]) -> bool
 where
     N: Copy + Into<f64> + std::ops::Sub<Output = N>,

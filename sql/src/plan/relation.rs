@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::Result as DfResult;
-use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Query, TableFactor, UnaryOperator, Value,
 };
@@ -73,10 +72,7 @@ impl MlRelations {
         args: Vec<FunctionArg>,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<LogicalPlan> {
-        let function = match crate::functions::resolve(name, Position::default())? {
-            Ok(known) => known,
-            Err(refused) => return Err(refused.into()),
-        };
+        let function = crate::functions::resolve(name, Position::default())??;
         let args = arguments(function, args)?;
         let model = self.models.get(&args.model)?;
         let shown = args.model.to_string();
@@ -178,18 +174,22 @@ fn all(schema: &DFSchema) -> impl Iterator<Item = Expr> + '_ {
     schema.iter().map(|(qualifier, field)| Expr::Column(Column::new(qualifier.cloned(), field.name())))
 }
 
-/// The struct column `name` of `plan`, as one column for each field, after the columns `before`.
-fn spread(plan: LogicalPlan, before: Vec<Expr>, name: &str) -> Result<LogicalPlan> {
-    let field = plan.schema().field_with_unqualified_name(name)?.clone();
+/// The fields of the struct column [`PREDICTION`] as columns, after the columns `before`.
+///
+/// Unnesting splits the struct after it was computed; field accesses in a projection would be moved below
+/// by the optimizer, one computation of the struct for each.
+fn spread(plan: LogicalPlan, before: Vec<Expr>) -> Result<LogicalPlan> {
+    let plan = LogicalPlanBuilder::from(plan).unnest_column(Column::from_name(PREDICTION))?.build()?;
     let mut exprs = before;
-    if let datafusion::arrow::datatypes::DataType::Struct(fields) = field.data_type() {
-        exprs.extend(fields.iter().map(|f| get_field(col(name), f.name().as_str()).alias(f.name())));
+    for (qualifier, field) in plan.schema().iter() {
+        if let Some(name) = field.name().strip_prefix(PREDICTION).and_then(|rest| rest.strip_prefix('.')) {
+            exprs.push(Expr::Column(Column::new(qualifier.cloned(), field.name())).alias(name));
+        }
     }
     Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
 }
 
-/// The input's columns and the prediction's. Two projections, so that a row is scored once however many
-/// of the prediction's fields are read.
+/// The input's columns and the prediction's; a row is scored once however many of the fields are read.
 fn predict(name: &str, model: &Arc<Model>, input: LogicalPlan, threshold: Option<f64>) -> Result<LogicalPlan> {
     let args = features(name, model, &candidates(input.schema(), None))?;
     let call = functions::predict(model, threshold)?.call(args);
@@ -206,7 +206,7 @@ fn predict(name: &str, model: &Arc<Model>, input: LogicalPlan, threshold: Option
             }
         }
     }
-    spread(scored, columns, PREDICTION)
+    spread(scored, columns)
 }
 
 /// One row of metrics.
@@ -219,5 +219,5 @@ fn evaluate(name: &str, model: &Arc<Model>, input: LogicalPlan, threshold: Optio
     args.extend(features(name, model, &columns)?);
     let call = functions::evaluate(model, threshold)?.call(args);
     let metrics = LogicalPlanBuilder::from(input).aggregate(Vec::<Expr>::new(), [call.alias(PREDICTION)])?.build()?;
-    spread(metrics, Vec::new(), PREDICTION)
+    spread(metrics, Vec::new())
 }
