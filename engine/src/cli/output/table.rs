@@ -100,7 +100,9 @@ impl TableWriter {
 
     /// The widths of the columns that are shown: the widest are cut first, then the last are left out.
     fn decide(&self) -> Vec<usize> {
-        let widest = |at: usize| self.held.iter().map(|row| row[at].width()).max().unwrap_or(0);
+        let widest = |at: usize| {
+            self.held.iter().flat_map(|row| row[at].split('\n').map(UnicodeWidthStr::width)).max().unwrap_or(0)
+        };
         let mut widths: Vec<usize> =
             self.names.iter().enumerate().map(|(i, n)| n.width().max(widest(i)).max(1)).collect();
         let Some(limit) = self.limit else { return widths };
@@ -128,18 +130,23 @@ fn rule(out: &mut String, widths: &[usize]) {
     out.push_str("+\n");
 }
 
+/// One row; a cell of several lines takes several lines.
 fn line(out: &mut String, cells: &[&str], widths: &[usize], right: &[bool], cut: bool) {
-    for ((cell, width), right) in cells.iter().zip(widths).zip(right) {
-        let shown = if cut { shorten(cell, *width) } else { (*cell).to_string() };
-        let gap = " ".repeat(width.saturating_sub(shown.width()));
-        let (before, after) = if *right { (gap.as_str(), "") } else { ("", gap.as_str()) };
-        out.push_str("| ");
-        out.push_str(before);
-        out.push_str(&shown);
-        out.push_str(after);
-        out.push(' ');
+    let height = cells.iter().take(widths.len()).map(|cell| cell.split('\n').count()).max().unwrap_or(1);
+    for at in 0..height {
+        for ((cell, width), right) in cells.iter().zip(widths).zip(right) {
+            let part = cell.split('\n').nth(at).unwrap_or_default();
+            let shown = if cut { shorten(part, *width) } else { part.to_string() };
+            let gap = " ".repeat(width.saturating_sub(shown.width()));
+            let (before, after) = if *right { (gap.as_str(), "") } else { ("", gap.as_str()) };
+            out.push_str("| ");
+            out.push_str(before);
+            out.push_str(&shown);
+            out.push_str(after);
+            out.push(' ');
+        }
+        out.push_str("|\n");
     }
-    out.push_str("|\n");
 }
 
 /// The text, cut to a width with `..` at its end where it is longer.
@@ -160,13 +167,15 @@ fn shorten(text: &str, width: usize) -> String {
     out + ".."
 }
 
-/// The text on one line, with control characters written out, so that data cannot steer the terminal.
+/// The text with control characters written out, so that data cannot steer the terminal; line feeds stay.
 fn visible(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
+    let text = text.trim_end_matches('\n');
+    if !text.chars().any(|c| c.is_control() && c != '\n') {
         return text.into();
     }
     text.chars()
         .flat_map(|c| match c {
+            '\n' => vec![c],
             c if c.is_control() => c.escape_default().collect::<Vec<_>>(),
             c => vec![c],
         })

@@ -31,15 +31,16 @@ fn written(format: Format, batches: &[RecordBatch]) -> String {
 #[test]
 fn tables_are_aligned() {
     let expected = "\
-+------+------------+-------+----------+
-| id   | text       | x     | list     |
-+------+------------+-------+----------+
-|    1 | a,\"b\"\\nc |   0.5 | [1,null] |
-| NULL | NULL       |   NaN | NULL     |
-|  300 |            | 1e300 | []       |
-+------+------------+-------+----------+
++------+-------+-------+----------+
+| id   | text  | x     | list     |
++------+-------+-------+----------+
+|    1 | a,\"b\" |   0.5 | [1,null] |
+|      | c     |       |          |
+| NULL | NULL  |   NaN | NULL     |
+|  300 |       | 1e300 | []       |
++------+-------+-------+----------+
 ";
-    assert_eq!(written(Format::Table, &[sample()]), expected.replace("\"b\"\\nc |", "\"b\"\\nc  |"));
+    assert_eq!(written(Format::Table, &[sample()]), expected);
 }
 
 #[test]
@@ -56,7 +57,7 @@ fn json_has_every_column() {
     let rows = [
         r#"{"id":1,"text":"a,\"b\"\nc","x":0.5,"list":[1,null]}"#,
         r#"{"id":null,"text":null,"x":null,"list":null}"#,
-        r#"{"id":300,"text":"","x":1e300,"list":[]}"#,
+        r#"{"id":300,"text":"","x":1.0e300,"list":[]}"#,
     ];
     assert_eq!(written(Format::Ndjson, &[sample()]), rows.join("\n") + "\n");
     let twice = written(Format::Json, &[sample(), sample()]);
