@@ -241,6 +241,13 @@ impl From<sinew_ml::MlError> for SinewError {
 }
 
 impl SinewError {
+    /// A bug that a statement met, in words.
+    pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        Self::Internal(format!("{words}; the statement has ended, the session goes on; please report it"))
+    }
+
     /// The stable code, such as `SINEW-3002`; `None` where the text carries none.
     pub fn code(&self) -> Option<String> {
         let text = self.to_string();

@@ -1,5 +1,6 @@
 //! The results of statements, as they come.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -94,7 +95,12 @@ impl Stream for Execution {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.stream.poll_next_unpin(cx)
+        let polled = catch_unwind(AssertUnwindSafe(|| self.stream.poll_next_unpin(cx)));
+        polled.unwrap_or_else(|panic| {
+            // What panicked is in no state to be polled again.
+            self.stream = futures::stream::empty().boxed();
+            Poll::Ready(Some(Err(SinewError::panicked(panic.as_ref()))))
+        })
     }
 }
 

@@ -8,7 +8,10 @@ mod show;
 mod split;
 mod train;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+
+use futures::FutureExt;
 
 use datafusion::prelude::SessionContext;
 use sinew_sql::Statement;
@@ -49,6 +52,7 @@ impl Session {
     /// When an option cannot be used.
     pub fn embedded(options: SessionOptions) -> Result<Self> {
         let location = Location::parse(options.warehouse())?;
+        location.check()?;
         let models: Arc<dyn ModelCatalog> = match options.warehouse() {
             "memory://" => Arc::new(MemoryCatalog::default()),
             _ => Arc::new(StoreCatalog::new(&location)),
@@ -98,6 +102,12 @@ impl Session {
     /// # Errors
     /// When it does not parse or cannot be planned.
     pub async fn run(&self, piece: &Piece) -> Result<Execution> {
+        // Input must never end the process, not even input that finds a bug in a library below.
+        let started = AssertUnwindSafe(self.begin(piece)).catch_unwind().await;
+        started.unwrap_or_else(|panic| Err(SinewError::panicked(panic.as_ref())))
+    }
+
+    async fn begin(&self, piece: &Piece) -> Result<Execution> {
         let mut parsed = sinew_sql::parse(&piece.in_place())?;
         match parsed.pop() {
             Some(statement) => self.start(statement).await,
