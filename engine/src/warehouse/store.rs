@@ -168,7 +168,9 @@ impl ModelCatalog for StoreCatalog {
             .map(|name| async move {
                 match self.find(&name).await {
                     // One damaged model does not hide the others.
-                    Err(SinewError::Damaged { .. } | SinewError::Format { .. }) => Ok(Some(ModelInfo::unreadable(name))),
+                    Err(SinewError::Damaged { .. } | SinewError::Format { .. }) => {
+                        Ok(Some(ModelInfo::unreadable(name)))
+                    }
                     other => other,
                 }
             })

@@ -230,7 +230,9 @@ impl Run {
         self.entry.set_loaded();
         self.sources.check_unchanged(&self.context).await?;
         if profile.rows == 0 {
-            return Err(MlError::Data { reason: "the training query returned no rows; look at its FROM and WHERE clauses".into() });
+            return Err(MlError::Data {
+                reason: "the training query returned no rows; look at its FROM and WHERE clauses".into(),
+            });
         }
         let labelled = profile.rows - profile.label.missing;
         if labelled == 0 {
