@@ -24,16 +24,30 @@ pub fn file(path: &str) -> String {
 pub struct Engine {
     /// The session.
     pub session: Session,
-    _warehouse: tempfile::TempDir,
+    warehouse: tempfile::TempDir,
 }
 
 impl Engine {
     /// A session with `threads` threads.
     pub fn new(threads: usize) -> Self {
+        Self::open(threads, SessionOptions::new())
+    }
+
+    /// A session with `threads` threads and `bytes` of memory.
+    pub fn with_memory(threads: usize, bytes: u64) -> Self {
+        Self::open(threads, SessionOptions::new().with_memory_limit(bytes).unwrap())
+    }
+
+    fn open(threads: usize, options: SessionOptions) -> Self {
         let warehouse = tempfile::tempdir().unwrap();
-        let options = SessionOptions::new().with_warehouse(&warehouse.path().display().to_string()).unwrap();
+        let options = options.with_warehouse(&warehouse.path().display().to_string()).unwrap();
         let options = options.with_threads(threads).unwrap();
-        Self { session: Session::embedded(options).unwrap(), _warehouse: warehouse }
+        Self { session: Session::embedded(options).unwrap(), warehouse }
+    }
+
+    /// The folder of its warehouse.
+    pub fn warehouse(&self) -> &std::path::Path {
+        self.warehouse.path()
     }
 
     /// Runs a script; the batches of its last statement, or the first error as text.

@@ -156,7 +156,7 @@ impl Params {
             })?;
             let checked = spec.kind.accept(value).ok_or_else(|| bad(spec.name, value, &spec.kind))?;
             if values.insert(spec.name.to_string(), checked).is_some() {
-                return Err(MlError::Conflict { reason: format!("option {} is given twice", spec.name) });
+                return Err(MlError::Conflict { reason: format!("option {} is given twice; keep one", spec.name) });
             }
         }
         if let [l1, l2] = additive

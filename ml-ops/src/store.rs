@@ -293,6 +293,29 @@ impl Entry {
         Ok(Place::Disk(file))
     }
 
+    /// Moves blocks to disk until `bytes` of memory are given back or no block is left in memory.
+    ///
+    /// # Errors
+    /// When the disk cannot be written.
+    pub fn give_back(&self, bytes: u64, context: &TaskContext) -> Result<()> {
+        let goal = self.bytes().saturating_sub(bytes);
+        for i in (0..self.len()).rev() {
+            if self.bytes() <= goal {
+                break;
+            }
+            let Some(Stored { place: Place::Memory(batch), prepared }) = self.blocks.lock().get(i).cloned() else {
+                continue;
+            };
+            let place = Place::Disk(spill(&batch, context)?);
+            self.spilled.fetch_add(batch.get_array_memory_size() as u64, Ordering::Relaxed);
+            self.shrink(&batch, i);
+            if let Some(stored) = self.blocks.lock().get_mut(i) {
+                *stored = Stored { place, prepared };
+            }
+        }
+        Ok(())
+    }
+
     fn grow(&self, bytes: usize, context: &TaskContext) -> bool {
         let mut slot = self.reservation.lock();
         let reservation =

@@ -1,6 +1,13 @@
 //! Ctrl-C and SIGTERM.
+//!
+//! A thread of its own waits for signals: the threads that run statements may all be busy for longer than
+//! a person waits.
+
+use std::sync::OnceLock;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, Sender, channel};
 
 /// Exit code after Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
@@ -9,30 +16,54 @@ pub const TERMINATED: u8 = 143;
 
 /// Both signals, from now on kept from ending the process at once.
 #[derive(Debug)]
-pub struct Signals {
-    interrupt: Option<Signal>,
-    terminate: Option<Signal>,
-}
+pub struct Signals(Option<Receiver<u8>>);
 
 impl Signals {
-    /// Starts listening; must be called inside the runtime.
+    /// Starts listening; signals that came earlier are not seen.
     pub fn listen() -> Self {
-        Self { interrupt: signal(SignalKind::interrupt()).ok(), terminate: signal(SignalKind::terminate()).ok() }
+        static SIGNALS: OnceLock<Option<Sender<u8>>> = OnceLock::new();
+        Self(SIGNALS.get_or_init(watch).as_ref().map(Sender::subscribe))
     }
 
     /// Waits for the next signal and returns the exit code that belongs to it.
     pub async fn next(&mut self) -> u8 {
-        async fn wait(signal: &mut Option<Signal>) {
-            match signal {
-                Some(signal) => {
-                    signal.recv().await;
-                }
-                None => std::future::pending().await,
+        loop {
+            match &mut self.0 {
+                None => return std::future::pending().await,
+                Some(signals) => match signals.recv().await {
+                    Ok(code) => return code,
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => self.0 = None,
+                },
             }
         }
-        tokio::select! {
-            () = wait(&mut self.interrupt) => INTERRUPTED,
-            () = wait(&mut self.terminate) => TERMINATED,
+    }
+}
+
+/// Starts the thread; `None` where the system has none to give, and signals end the process then.
+fn watch() -> Option<Sender<u8>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let (interrupt, terminate) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt()).ok()?, signal(SignalKind::terminate()).ok()?)
+    };
+    let (sender, _) = channel(4);
+    let heard = sender.clone();
+    let run = move || runtime.block_on(tell(interrupt, terminate, heard));
+    std::thread::Builder::new().name("sinew-signals".into()).spawn(run).ok()?;
+    Some(sender)
+}
+
+async fn tell(mut interrupt: Signal, mut terminate: Signal, to: Sender<u8>) {
+    loop {
+        let code = tokio::select! {
+            Some(()) = interrupt.recv() => INTERRUPTED,
+            Some(()) = terminate.recv() => TERMINATED,
+            else => return,
+        };
+        // Between two statements of the shell nobody listens: SIGTERM ends it, Ctrl-C is the prompt's.
+        if to.send(code).is_err() && code == TERMINATED {
+            std::process::exit(i32::from(TERMINATED));
         }
     }
 }

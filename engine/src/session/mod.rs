@@ -51,6 +51,7 @@ impl Session {
     /// When an option cannot be used.
     pub fn embedded(options: SessionOptions) -> Result<Self> {
         let location = Location::parse(options.warehouse())?;
+        location.check()?;
         let models: Arc<dyn ModelCatalog> = match options.warehouse() {
             "memory://" => Arc::new(MemoryCatalog::default()),
             _ => Arc::new(StoreCatalog::new(&location)),

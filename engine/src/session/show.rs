@@ -24,11 +24,15 @@ fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = Option<T>>) -> ArrayRef
 }
 
 fn ints(values: impl IntoIterator<Item = u64>) -> ArrayRef {
-    Arc::new(values.into_iter().map(|v| Some(v as i64)).collect::<Int64Array>())
+    maybe_ints(values.into_iter().map(Some))
 }
 
-fn times<'a>(versions: impl IntoIterator<Item = &'a VersionInfo>) -> ArrayRef {
-    let times: TimestampMillisecondArray = versions.into_iter().map(|v| Some(v.created_ms)).collect();
+fn maybe_ints(values: impl IntoIterator<Item = Option<u64>>) -> ArrayRef {
+    Arc::new(values.into_iter().map(|v| v.map(|v| v as i64)).collect::<Int64Array>())
+}
+
+fn times<'a>(versions: impl IntoIterator<Item = Option<&'a VersionInfo>>) -> ArrayRef {
+    let times: TimestampMillisecondArray = versions.into_iter().map(|v| v.map(|v| v.created_ms)).collect();
     Arc::new(times.with_timezone("UTC"))
 }
 
@@ -36,20 +40,22 @@ fn default(model: &ModelInfo) -> Option<&VersionInfo> {
     model.versions.iter().find(|v| v.version == model.default)
 }
 
-/// `SHOW MODELS [LIKE ..]`: one row for each model, about its default version.
+/// `SHOW MODELS [LIKE ..]`: one row for each model, about its default version; NULL beside the name of a
+/// model whose records are damaged.
 pub fn models(all: &[ModelInfo], like: Option<&str>) -> Result<RecordBatch> {
     let wanted = |name: &str| like.is_none_or(|pattern| matches(name, pattern));
-    let found: Vec<(&ModelInfo, &VersionInfo)> =
-        all.iter().filter(|m| wanted(&m.name)).filter_map(|m| Some((m, default(m)?))).collect();
+    let found: Vec<(&ModelInfo, Option<&VersionInfo>)> =
+        all.iter().filter(|m| wanted(&m.name)).map(|m| (m, default(m))).collect();
     let version = || found.iter().map(|(_, v)| *v);
+    let count = |m: &ModelInfo| (!m.versions.is_empty()).then_some(m.versions.len() as u64);
     batch(vec![
         ("name", texts(found.iter().map(|(m, _)| Some(&m.name)))),
-        ("version", ints(version().map(|v| v.version))),
-        ("versions", ints(found.iter().map(|(m, _)| m.versions.len() as u64))),
-        ("family", texts(version().map(|v| Some(&v.family)))),
-        ("label", texts(version().map(|v| v.label.as_ref()))),
-        ("rows", ints(version().map(|v| v.rows))),
-        ("eval_rows", ints(version().map(|v| v.eval_rows))),
+        ("version", maybe_ints(version().map(|v| v.map(|v| v.version)))),
+        ("versions", maybe_ints(found.iter().map(|(m, _)| count(m)))),
+        ("family", texts(version().map(|v| v.map(|v| &v.family)))),
+        ("label", texts(version().map(|v| v.and_then(|v| v.label.as_ref())))),
+        ("rows", maybe_ints(version().map(|v| v.map(|v| v.rows)))),
+        ("eval_rows", maybe_ints(version().map(|v| v.map(|v| v.eval_rows)))),
         ("created_at", times(version())),
     ])
 }
@@ -73,7 +79,7 @@ pub fn versions(model: &ModelInfo) -> Result<RecordBatch> {
         ("converged", Arc::new(all.iter().map(|v| Some(v.converged)).collect::<BooleanArray>())),
         ("metrics", texts(all.iter().map(|v| metrics(&v.metrics)))),
         ("run", texts(all.iter().map(|v| Some(&v.run)))),
-        ("created_at", times(all)),
+        ("created_at", times(all.iter().map(Some))),
     ])
 }
 

@@ -14,7 +14,7 @@ use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
-use futures::{FutureExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parking_lot::RwLock;
 
@@ -121,6 +121,9 @@ async fn open(state: &SessionState, name: &str) -> Result<Arc<dyn TableProvider>
     // A folder or glob may hold other files beside these; the ending keeps them apart.
     let config = ListingTableConfig::new(url).with_listing_options(listing);
     let config = config.infer_partitions_from_path(state).await?;
+    if kind.format == "parquet" {
+        check_footers(&store, &chosen).await?;
+    }
     // One file needs no comparison, and CSV is read by position, so its headers are compared in any case.
     let whole = match kind.format == "csv" && chosen.len() > 1 {
         true => Err(DataFusionError::Plan("columns are compared file by file".into())),
@@ -194,6 +197,32 @@ async fn infer(
         Ok(schema) => schema,
         Err(_) => Err(DataFusionError::Execution("it is damaged, or no file of this kind".into())),
     }
+}
+
+/// A Parquet file ends with the length of its metadata and `PAR1`. The reader trusts that length.
+async fn check_footers(store: &Arc<dyn ObjectStore>, files: &[ObjectMeta]) -> Result<()> {
+    let check = |file: ObjectMeta| async move {
+        let refuse = |reason: String| {
+            let reason = format!("{reason}; it is cut short or damaged, write it again");
+            Err(SinewError::File { path: format!("/{}", file.location), reason, source: None })
+        };
+        if file.size < 12 {
+            return refuse(format!("a Parquet file has at least 12 bytes, and this one has {}", file.size));
+        }
+        let read = store.get_range(&file.location, file.size - 8..file.size).await;
+        let tail = read.map_err(|e| SinewError::from(DataFusionError::from(e)))?;
+        let (length, magic) = tail.split_at(4);
+        // PARE marks a file whose metadata is encrypted.
+        if !matches!(magic, b"PAR1" | b"PARE") {
+            return refuse("it does not end as a Parquet file does".into());
+        }
+        let length = length.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+        if length + 8 > file.size {
+            return refuse(format!("its footer names {length} bytes of metadata, and the file has {}", file.size));
+        }
+        Ok(())
+    };
+    futures::stream::iter(files.to_vec()).map(check).buffered(16).try_collect().await
 }
 
 /// The columns of all files together: one that a file does not have is NULL there, numbers are widened.

@@ -61,6 +61,24 @@ impl Location {
         Ok(Self { store: Arc::new(LocalFileSystem::new()), root, shown: address.into() })
     }
 
+    /// Whether a folder can be at a local address: what is there already must be folders.
+    ///
+    /// # Errors
+    /// When a file is in the way.
+    pub fn check(&self) -> Result<()> {
+        if self.shown == "memory" {
+            return Ok(());
+        }
+        let path = PathBuf::from(format!("/{}", self.root));
+        match path.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir()) {
+            None => Ok(()),
+            Some(file) => Err(SinewError::Location {
+                location: self.shown.clone(),
+                reason: format!("{} is not a folder; name a folder with --warehouse", file.display()),
+            }),
+        }
+    }
+
     /// The folder of this warehouse below its root.
     pub fn child(&self, part: &str) -> Path {
         self.root.clone().join(part)

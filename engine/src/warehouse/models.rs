@@ -27,7 +27,8 @@ pub trait ModelCatalog: fmt::Debug + Send + Sync {
     /// When there is none, or what is stored is damaged or cannot be read.
     async fn load(&self, reference: &ModelRef) -> Result<(VersionInfo, Artifact)>;
 
-    /// All models in the order of their names, without their files.
+    /// All models in the order of their names, without their files. One whose records are damaged has
+    /// no versions here; [`Self::find`] says what is wrong with it.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -182,7 +183,7 @@ impl fmt::Display for ModelRef {
 pub struct ModelInfo {
     /// The name.
     pub name: String,
-    /// Versions in ascending order; never empty.
+    /// Versions in ascending order; empty only in a list, for a model whose records are damaged.
     pub versions: Vec<VersionInfo>,
     /// The version a bare name means.
     pub default: u64,
@@ -191,6 +192,11 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
+    /// A model that is there, and of which nothing can be read.
+    pub fn unreadable(name: String) -> Self {
+        Self { name, versions: Vec::new(), default: 0, aliases: BTreeMap::new() }
+    }
+
     /// The version a selector means.
     ///
     /// # Errors

@@ -105,7 +105,7 @@ impl Records {
                 Ok(false)
             }
             Err(object_store::Error::AlreadyExists { .. }) => {
-                Err(SinewError::Contention { path: format!("'{}'", self.folder), attempts: ATTEMPTS })
+                Err(SinewError::Contention { path: shown(&self.folder), attempts: ATTEMPTS })
             }
             Err(e) => Err(write_error(&path, e)),
         }
@@ -152,14 +152,19 @@ pub async fn read_object(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<Ve
     Ok(read.await.map_err(|e| read_error(path, e))?.to_vec())
 }
 
+/// A path as messages show it.
+pub fn shown(path: &Path) -> String {
+    format!("'/{path}'")
+}
+
 /// An error of reading `path`.
 pub fn read_error(path: &Path, source: object_store::Error) -> SinewError {
-    SinewError::Read { path: format!("'{path}'"), hint: READ_HINT.into(), source }
+    SinewError::Read { path: shown(path), hint: READ_HINT.into(), source }
 }
 
 /// An error of writing `path`.
 pub fn write_error(path: &Path, source: object_store::Error) -> SinewError {
-    SinewError::Write { path: format!("'{path}'"), hint: WRITE_HINT.into(), source }
+    SinewError::Write { path: shown(path), hint: WRITE_HINT.into(), source }
 }
 
 /// The digest of `bytes` in hexadecimal.
@@ -174,7 +179,7 @@ fn seal<T: Serialize>(record: &T) -> Result<Vec<u8>> {
 
 fn unseal<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     let damaged = |reason: &str| SinewError::Damaged {
-        path: format!("'{path}'"),
+        path: shown(path),
         reason: reason.into(),
         hint: "restore the file from a copy, or name another version".into(),
     };
@@ -194,7 +199,7 @@ fn unseal<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     }
     let version: Version = serde_json::from_str(body).map_err(|e| damaged(&e.to_string()))?;
     if version.format > super::FORMAT {
-        return Err(SinewError::Format { path: format!("'{path}'"), format: version.format, known: super::FORMAT });
+        return Err(SinewError::Format { path: shown(path), format: version.format, known: super::FORMAT });
     }
     serde_json::from_str(body).map_err(|e| damaged(&e.to_string()))
 }

@@ -13,7 +13,7 @@ use super::models::{
     WEIGHTS_FILE, unknown_model,
 };
 use super::name::{decode, encode};
-use super::records::{Records, create, read_error, read_object, sha256, write_error};
+use super::records::{Records, create, read_error, read_object, sha256, shown, write_error};
 use crate::error::{Result, SinewError};
 
 /// Records read at the same time.
@@ -76,7 +76,7 @@ impl StoreCatalog {
     async fn read_file(&self, reference: &ModelRef, data: &Path, files: &[FileInfo], name: &str) -> Result<Vec<u8>> {
         let path = data.clone().join(name);
         let damaged = |reason: String| SinewError::Damaged {
-            path: format!("'{path}'"),
+            path: shown(&path),
             reason,
             hint: format!(
                 "restore the file, use another version (SHOW VERSIONS OF MODEL {}), or train the model again",
@@ -165,7 +165,15 @@ impl ModelCatalog for StoreCatalog {
         let listed = listed.map_err(|e| read_error(&self.models, e))?;
         let names: Vec<String> = listed.common_prefixes.iter().filter_map(|p| decode(p.filename()?)).collect();
         let found: Vec<Option<ModelInfo>> = futures::stream::iter(names)
-            .map(|name| async move { self.find(&name).await })
+            .map(|name| async move {
+                match self.find(&name).await {
+                    // One damaged model does not hide the others.
+                    Err(SinewError::Damaged { .. } | SinewError::Format { .. }) => {
+                        Ok(Some(ModelInfo::unreadable(name)))
+                    }
+                    other => other,
+                }
+            })
             .buffered(READERS)
             .try_collect()
             .await?;

@@ -97,12 +97,15 @@ fn schema() -> SchemaRef {
     ]))
 }
 
+/// Files and blocks are often ready at once, so the loops give way after each batch: a cancelled pass ends
+/// there, and the runtime's timers and signals are served.
 async fn run(pass: &Pass, mut blocks: SendableRecordBatchStream, runtime: &TrainRuntime) -> Result<(Vec<u8>, u64)> {
     let mut rows = 0;
     let bytes = match pass {
         Pass::Profile(columns) => {
             let mut profile = Profile::empty(columns);
             while let Some(batch) = blocks.next().await.transpose()? {
+                tokio::task::yield_now().await;
                 rows += batch.num_rows() as u64;
                 profile.see(columns, &batch)?;
             }
@@ -111,6 +114,7 @@ async fn run(pass: &Pass, mut blocks: SendableRecordBatchStream, runtime: &Train
         Pass::Means(spec) => {
             let mut means = Means::empty(spec)?;
             while let Some(batch) = blocks.next().await.transpose()? {
+                tokio::task::yield_now().await;
                 rows += batch.num_rows() as u64;
                 means.see(spec, &batch)?;
             }
@@ -119,6 +123,7 @@ async fn run(pass: &Pass, mut blocks: SendableRecordBatchStream, runtime: &Train
         Pass::Fold(fold) => {
             let mut partial = Partial::empty(fold);
             while let Some(batch) = blocks.next().await.transpose()? {
+                tokio::task::yield_now().await;
                 rows += batch.num_rows() as u64;
                 runtime.backend.fold(fold, &[Block::from_batch(&batch)?], &mut partial).await?;
             }

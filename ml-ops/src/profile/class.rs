@@ -8,32 +8,35 @@ use datafusion::arrow::datatypes::{DataType, Float64Type};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::transform::{EXACT, value_text};
 
 /// A class: numbers in numeric order before strings in the order of their bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ClassKey {
-    /// The bits of a double, arranged so that they sort as the numbers do.
-    Number(u64),
+    /// The bits of the nearest double, arranged so that they sort as the numbers do, and the number's text.
+    Number(u64, Box<str>),
     /// Booleans and strings.
     Text(String),
 }
 
 impl ClassKey {
-    /// The key of a number.
-    pub fn number(value: f64) -> Self {
+    /// The key of a number with its text.
+    fn number(value: f64, text: String) -> Self {
         let bits = (value + 0.0).to_bits();
-        Self::Number(if bits >> 63 == 1 { !bits } else { bits | 1 << 63 })
+        Self::Number(if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }, text.into())
     }
 
-    /// The class as text: whole numbers in decimal, others in the shortest form that reads back.
+    /// The class as text, in the form of [`value_text`].
     pub fn text(&self) -> String {
         match self {
-            Self::Number(bits) => {
-                let bits = if bits >> 63 == 1 { bits & !(1 << 63) } else { !bits };
-                f64::from_bits(bits).to_string()
-            }
+            Self::Number(_, text) => text.to_string(),
             Self::Text(text) => text.clone(),
         }
+    }
+
+    /// Whether it is an infinite number.
+    pub fn is_infinite(&self) -> bool {
+        matches!(self, Self::Number(_, text) if matches!(&**text, "inf" | "-inf"))
     }
 }
 
@@ -88,23 +91,32 @@ pub fn count_classes(array: &ArrayRef, counts: &mut BTreeMap<ClassKey, u64>) -> 
     }
     let numbers = cast(array, &DataType::Float64)?;
     let numbers = numbers.as_primitive::<Float64Type>();
+    // A float is its double; other numbers may share one, and are then told apart by their text.
+    let floating = array.data_type().is_floating();
     let mut missing = 0;
     // Labels repeat: a short list in the order of appearance, searched linearly, is enough for most.
-    let mut seen: Vec<(u64, u64)> = Vec::new();
-    for value in numbers {
+    // Each entry holds the bits, the first row with them, and how many rows there are.
+    let mut seen: Vec<(u64, usize, u64)> = Vec::new();
+    let mut add = |value: f64, row: usize, rows: u64| {
+        let text = value_text(array, row).unwrap_or_default();
+        *counts.entry(ClassKey::number(value, text)).or_default() += rows;
+    };
+    for (row, value) in numbers.iter().enumerate() {
         let Some(value) = value.filter(|v| !v.is_nan()) else {
             missing += 1;
             continue;
         };
         let bits = (value + 0.0).to_bits();
-        match seen.iter().position(|(known, _)| *known == bits) {
-            Some(place) => seen[place].1 += 1,
-            None if seen.len() < 64 => seen.push((bits, 1)),
-            None => *counts.entry(ClassKey::number(value)).or_default() += 1,
+        let exact = floating || (value.fract() == 0.0 && value.abs() < EXACT);
+        match seen.iter().position(|(known, ..)| *known == bits) {
+            _ if !exact => add(value, row, 1),
+            Some(place) => seen[place].2 += 1,
+            None if seen.len() < 64 => seen.push((bits, row, 1)),
+            None => add(value, row, 1),
         }
     }
-    for (bits, rows) in seen {
-        *counts.entry(ClassKey::number(f64::from_bits(bits))).or_default() += rows;
+    for (bits, row, rows) in seen {
+        add(f64::from_bits(bits), row, rows);
     }
     Ok(missing)
 }
@@ -123,13 +135,25 @@ fn count_booleans(array: &ArrayRef, mut add: impl FnMut(&'static str, u64)) -> R
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{Float32Array, Float64Array, Int64Array};
+
     use super::*;
 
+    fn texts(array: ArrayRef) -> Result<Vec<String>> {
+        let mut counts = BTreeMap::new();
+        count_classes(&array, &mut counts)?;
+        Ok(counts.keys().map(ClassKey::text).collect())
+    }
+
     #[test]
-    fn numbers_sort_as_numbers_and_read_back() {
-        let keys: Vec<_> = [-10.0, -0.5, -0.0, 0.5, 2.0, 10.0].map(ClassKey::number).into();
-        assert!(keys.is_sorted());
-        let text: Vec<_> = keys.iter().map(ClassKey::text).collect();
-        assert_eq!(text, ["-10", "-0.5", "0", "0.5", "2", "10"]);
+    fn numbers_sort_as_numbers_and_have_the_text_they_are_found_by() -> Result<()> {
+        let doubles = Float64Array::from(vec![10.0, 1e300, -0.5, -0.0, 0.5, 2.0, -10.0, f64::NAN]);
+        assert_eq!(texts(Arc::new(doubles))?, ["-10", "-0.5", "0", "0.5", "2", "10", "1e300"]);
+        assert_eq!(texts(Arc::new(Float32Array::from(vec![0.3, 0.1, 3.0])))?, ["0.1", "0.3", "3"]);
+        let wide = Int64Array::from(vec![9_007_199_254_740_993, 9_007_199_254_740_992, -1]);
+        assert_eq!(texts(Arc::new(wide))?, ["-1", "9007199254740992", "9007199254740993"]);
+        Ok(())
     }
 }

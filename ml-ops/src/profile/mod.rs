@@ -168,6 +168,11 @@ impl Profile {
             if label.class {
                 self.label.missing += class::count_classes(array, &mut self.classes)?;
                 check_count(&label.name, self.classes.len(), "classes")?;
+                if let Some(infinite) = self.classes.keys().find(|class| class.is_infinite()) {
+                    let value = if infinite.text() == "inf" { "Infinity" } else { "-Infinity" };
+                    let hint = "filter such rows out".into();
+                    return Err(MlError::BadValue { column: label.name.clone(), value: value.into(), hint });
+                }
             } else {
                 let seen = Range::of(&numeric(array)?)?;
                 seen.check_finite(&label.name, "filter such rows out")?;

@@ -20,6 +20,9 @@ pub fn columns_to_impute(columns: &Columns, profile: &Profile) -> Vec<(usize, f6
         .collect()
 }
 
+/// Squares of what is smaller than this, or larger than its inverse, lose digits.
+pub(super) const LEAST: f64 = 1e-140;
+
 fn largest(range: &Range) -> f64 {
     if range.is_empty() { 0.0 } else { range.low.abs().max(range.high.abs()) }
 }
@@ -74,15 +77,22 @@ pub fn transform(
 pub fn bounds(columns: &Columns, profile: &Profile, transform: &FittedTransform) -> Result<Bounds> {
     let weight = if columns.weight.is_some() { profile.weight.high.max(0.0) } else { 1.0 };
     let check = |name: &str, low: f64, high: f64| {
-        let extent = low.abs().max(high.abs());
-        if (extent * extent * weight.max(1.0)).is_finite() && extent < 1e150 {
-            return Ok(());
+        let (extent, reach) = (low.abs().max(high.abs()), high / 2.0 - low / 2.0);
+        let bad = |value: f64, way: &str| {
+            Err(MlError::BadValue {
+                column: name.into(),
+                value: format!("{value:e}"),
+                hint: format!("its square leaves double precision; scale the column {way}"),
+            })
+        };
+        if !((extent * extent * weight.max(1.0)).is_finite() && extent < 1e150) {
+            return bad(extent, "down");
         }
-        Err(MlError::BadValue {
-            column: name.into(),
-            value: format!("{extent:e}"),
-            hint: "its square leaves double precision; scale the column down".into(),
-        })
+        // A column that varies must have a variance; one that does not is left out of the objective.
+        if reach > 0.0 && weight > 0.0 && reach * reach * weight.min(1.0) < LEAST * LEAST {
+            return bad(extent, "up");
+        }
+        Ok(())
     };
     let mut bounds = Bounds { weight, rows: profile.rows, ..Bounds::default() };
     for (feature, profile) in transform.features.iter().zip(&profile.features) {

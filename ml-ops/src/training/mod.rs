@@ -16,6 +16,7 @@ use std::time::Instant;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::metrics::Count;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use log::debug;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
@@ -23,7 +24,7 @@ use tokio::sync::mpsc::Sender;
 pub use spec::TrainSpec;
 
 use crate::error::{MlError, Result};
-use crate::family::{Family, Learner, Setup, Weights, find};
+use crate::family::{Family, Learner, Setup, Task, Weights, find};
 use crate::fold::{Fold, Kernel, RoleSet};
 use crate::metrics;
 use crate::model::{DataSummary, FORMAT, IterationRecord, Manifest, Model};
@@ -38,6 +39,12 @@ use crate::store::{Entry, Fitted};
 use crate::transform::{Encoding, OnMissing};
 use means::{MeanSpec, Means};
 use report::ReportRow;
+
+/// Bytes that the driver holds for each parameter: the point, its gradient, their last ten differences,
+/// the merged sums and their grids.
+const DRIVER_BYTES: u64 = 320;
+/// Bytes that each thread holds for each parameter: its sums, carried and pending, and their encoded form.
+const THREAD_BYTES: u64 = 64;
 
 /// One training while it runs.
 pub struct Run {
@@ -92,6 +99,7 @@ pub async fn train(
 impl Run {
     async fn whole(&mut self, rows: Sender<datafusion::error::Result<RecordBatch>>) -> Result<()> {
         let (setup, frozen, dropped) = self.prepare().await?;
+        let _state = self.reserve(&setup)?;
         let mut learner = self.family.learner(&setup)?;
         let mut log = Log { rows, last: None, since: Instant::now(), iterations: Vec::new(), run: self.template() };
         let outcome = self.iterate(&mut learner, &mut log).await?;
@@ -142,6 +150,7 @@ impl Run {
             None => self.load().await?,
         };
         let Fitted { profile, frozen } = fitted;
+        self.check_weights(profile.weight.high)?;
         let bounds = fit::bounds(&frozen.columns, &profile, &frozen.transform)?;
         let fold = fit::moments_fold(&frozen.transform, &bounds)?;
         let partial = self.fold(&frozen, fold.clone()).await?;
@@ -151,7 +160,8 @@ impl Run {
         if moments.rows == 0 {
             return Err(MlError::Data {
                 reason: format!(
-                    "none of the {} rows can train ({} held out, {dropped} without a label or with missing values)",
+                    "none of the {} rows can train ({} held out, {dropped} without a label or with missing values); \
+                     hold fewer rows out, or fill in what is missing",
                     profile.rows, moments.eval_rows
                 ),
             });
@@ -168,6 +178,49 @@ impl Run {
         Ok((setup, frozen, dropped))
     }
 
+    /// Weights count relative to each other, so their scale is free as long as squares keep their digits.
+    fn check_weights(&self, largest: f64) -> Result<()> {
+        if self.spec.columns.weight.is_none() || largest <= 0.0 || (fit::LEAST..1.0 / fit::LEAST).contains(&largest) {
+            return Ok(());
+        }
+        Err(MlError::BadValue {
+            column: self.spec.weight_column.clone().unwrap_or_else(|| "WEIGHT BY".into()),
+            value: format!("{largest:e} as its largest weight"),
+            hint: "its square leaves double precision; multiply all weights by one factor".into(),
+        })
+    }
+
+    /// Sets aside what the parameters of this training take, before anything of that size is allocated.
+    fn reserve(&self, setup: &Setup) -> Result<MemoryReservation> {
+        let rows = match self.family.task() {
+            Task::Classification if setup.classes > 2 => setup.classes,
+            Task::Clustering => setup.params.int("k").unwrap_or(1).max(1) as usize,
+            _ => 1,
+        };
+        let columns = setup.layout.width() + 1;
+        let threads = self.context.session_config().target_partitions() as u64;
+        let needed = (rows as u64 * columns as u64).saturating_mul(DRIVER_BYTES + threads * THREAD_BYTES);
+        let pool = self.context.memory_pool();
+        let state = MemoryConsumer::new(format!("parameters of run {}", self.spec.run)).register(pool);
+        let grow = || usize::try_from(needed).is_ok_and(|bytes| state.try_grow(bytes).is_ok());
+        if grow() {
+            return Ok(state);
+        }
+        // Rows can wait on disk, parameters cannot.
+        self.runtime.store.evict_idle();
+        self.entry.give_back(needed, &self.context)?;
+        if !grow() {
+            let limit = match pool.memory_limit() {
+                MemoryLimit::Finite(bytes) => bytes.saturating_sub(pool.reserved()) as u64,
+                _ => u64::MAX,
+            };
+            let what = format!("training {rows} x {columns} parameters");
+            let hint = "group rare categories or classes, leave wide columns out, or raise the memory limit".into();
+            return Err(MlError::TooLarge { what, needed, limit, hint });
+        }
+        Ok(state)
+    }
+
     /// The first pass over the query, and what is fitted to it.
     async fn load(&mut self) -> Result<Fitted> {
         self.entry.clear();
@@ -179,12 +232,18 @@ impl Run {
         self.entry.set_loaded();
         self.sources.check_unchanged(&self.context).await?;
         if profile.rows == 0 {
-            return Err(MlError::Data { reason: "the training query returned no rows".into() });
+            return Err(MlError::Data {
+                reason: "the training query returned no rows; look at its FROM and WHERE clauses".into(),
+            });
         }
         let labelled = profile.rows - profile.label.missing;
         if labelled == 0 {
             let label = columns.label.as_ref().map_or("label", |l| l.name.as_str());
-            return Err(MlError::Data { reason: format!("column '{label}' is NULL in all {} rows", profile.rows) });
+            let reason = format!(
+                "column '{label}' is NULL in all {} rows; name another label, or fill it in the query",
+                profile.rows
+            );
+            return Err(MlError::Data { reason });
         }
         let split = self.spec.split.settle(labelled, self.spec.seed());
         let wanted = fit::columns_to_impute(columns, &profile);

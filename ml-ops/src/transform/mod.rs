@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::fold::Layout;
 
 pub use apply::{Encoder, Prepared};
+pub(crate) use text::EXACT;
 pub use text::{ValueKind, value_order, value_text};
 
 /// How each column of a query becomes a feature, and the label a value or a class.

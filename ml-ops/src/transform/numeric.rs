@@ -87,7 +87,7 @@ fn fill<N: Copy + Into<f64>>(column: &str, values: &[N], nulls: Option<&NullBuff
 fn infinity(column: &str, value: f64) -> MlError {
     MlError::BadValue {
         column: column.into(),
-        value: if value > 0.0 { "infinity" } else { "-infinity" }.into(),
+        value: if value > 0.0 { "Infinity" } else { "-Infinity" }.into(),
         hint: "replace infinite values with numbers or NULL".into(),
     }
 }

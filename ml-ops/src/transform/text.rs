@@ -117,7 +117,7 @@ fn native<T: ArrowPrimitiveType>(array: &dyn Array, row: usize) -> T::Native {
 }
 
 /// Largest magnitude below which every whole number is a double, 2^53.
-pub(super) const EXACT: f64 = 9_007_199_254_740_992.0;
+pub(crate) const EXACT: f64 = 9_007_199_254_740_992.0;
 
 fn float_text(value: f64, shortest: impl Fn() -> String) -> Option<String> {
     match value {
