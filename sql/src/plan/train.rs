@@ -16,8 +16,8 @@ use super::{Models, plan_statement};
 use crate::ast::{Spelling, TrainStatement};
 use crate::error::{Result, SqlError, listed};
 
-/// Name of the column that an expression after WEIGHT BY becomes.
-pub const WEIGHT_INPUT: &str = "__weight_input";
+/// Name of the column that an expression after WEIGHT BY becomes; errors show it.
+pub const WEIGHT_INPUT: &str = "WEIGHT BY";
 
 /// The label where the statement names none.
 const DEFAULT_LABEL: &str = "label";
