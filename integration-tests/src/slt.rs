@@ -86,7 +86,8 @@ pub async fn run(path: &Path) {
         }
         writeln!(written, "{}{}", record.head, record.sql).unwrap();
         if let Some(answer) = given {
-            writeln!(written, "----\n{answer}").unwrap();
+            let end = if answer.is_empty() { "" } else { "\n" };
+            write!(written, "----\n{answer}{end}").unwrap();
         }
     }
     assert!(wrong.is_empty(), "{}: SINEW_SLT_COMPLETE=1 writes the answers\n{wrong}", path.display());
@@ -99,8 +100,23 @@ pub async fn run(path: &Path) {
 fn portable(text: &str) -> String {
     let data = file("examples/data");
     let text = text.replace(&data, "$DATA");
-    let text = text.replace(data.trim_start_matches('/'), "$DATA");
+    let text = without_runs(&text.replace(data.trim_start_matches('/'), "$DATA"));
     text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// The text with `*` for the names of runs, `<12 hex>-<8 hex>-<16 hex>`.
+fn without_runs(text: &str) -> String {
+    let is_run = |piece: &str| {
+        let parts: Vec<&str> = piece.split('-').collect();
+        parts.iter().map(|p| p.len()).eq([12, 8, 16]) && piece.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
+    };
+    let apart = |c: char| !(c == '-' || c.is_ascii_alphanumeric());
+    text.split_inclusive(apart)
+        .map(|piece| match piece.trim_end_matches(apart) {
+            word if is_run(word) => piece.replace(word, "*"),
+            _ => piece.to_string(),
+        })
+        .collect()
 }
 
 fn rows(batches: &[RecordBatch], names: bool, sort: bool) -> String {

@@ -221,7 +221,10 @@ impl ExecutionPlan for FeatureCacheExec {
 
 impl DisplayAs for FeatureCacheExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let short = self.key.get(..12).unwrap_or(&self.key);
-        write!(f, "FeatureCacheExec: key={short}, partitions={}", self.properties.partitioning.partition_count())
+        let partitions = self.properties.partitioning.partition_count();
+        match self.key.get(..12).unwrap_or(&self.key) {
+            "" => write!(f, "FeatureCacheExec: partitions={partitions}"),
+            key => write!(f, "FeatureCacheExec: key={key}, partitions={partitions}"),
+        }
     }
 }

@@ -16,9 +16,10 @@ const LONGEST: usize = 64;
 pub(crate) fn keep(statement: &mut DFStatement) {
     let DFStatement::Statement(statement) = statement else { return };
     let SqlStatement::Query(query) = statement.as_mut() else { return };
+    let sorted = query.order_by.is_some();
     let SetExpr::Select(select) = query.body.as_mut() else { return };
     // Sort keys of SELECT DISTINCT must stand in its list under their own names.
-    if select.distinct.is_some() {
+    if sorted && select.distinct.is_some() {
         return;
     }
     for item in &mut select.projection {
