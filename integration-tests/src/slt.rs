@@ -11,7 +11,7 @@
 //!
 //! Values of a row stand with ` | ` between them, floats with six significant digits; an empty text is
 //! `(empty)`, and what differs from run to run (durations, times, runs) is `*`. With `names` the first
-//! line holds the columns' names. `$DATA` is the folder `examples/data`.
+//! line holds the columns' names. `$DATA` is the folder `examples/data`, `$TMP` an empty one.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -69,9 +69,13 @@ pub async fn run(path: &Path) {
     let text = std::fs::read_to_string(path).unwrap();
     let complete = std::env::var_os("SINEW_SLT_COMPLETE").is_some();
     let engine = Engine::new(4);
+    let folder = tempfile::tempdir().unwrap();
+    let folders = [("$DATA", file("examples/data")), ("$TMP", folder.path().display().to_string())];
+    let portable = |text: &str| portable(text, &folders);
     let (mut written, mut wrong) = (String::new(), String::new());
     for record in read(&text) {
-        let result = engine.try_run(&record.sql.replace("$DATA", &file("examples/data"))).await;
+        let sql = folders.iter().fold(record.sql.clone(), |sql, (name, path)| sql.replace(name, path));
+        let result = engine.try_run(&sql).await;
         let is = |word: &str| record.kind.iter().any(|k| k == word);
         let (failed, given) = match &result {
             Err(error) => (true, Some(portable(error))),
@@ -97,10 +101,11 @@ pub async fn run(path: &Path) {
 }
 
 /// The text without the names of this machine's folders.
-fn portable(text: &str) -> String {
-    let data = file("examples/data");
-    let text = text.replace(&data, "$DATA");
-    let text = without_runs(&text.replace(data.trim_start_matches('/'), "$DATA"));
+fn portable(text: &str, folders: &[(&str, String)]) -> String {
+    let named = folders.iter().fold(text.to_string(), |text, (name, path)| {
+        text.replace(path, name).replace(path.trim_start_matches('/'), name)
+    });
+    let text = without_runs(&named);
     text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
