@@ -209,6 +209,15 @@ pub enum SinewError {
 /// The result type of this crate.
 pub type Result<T, E = SinewError> = std::result::Result<T, E>;
 
+impl SinewError {
+    /// What a panic in the engine below becomes: an error of the statement, not the end of the process.
+    pub(crate) fn from_panic(payload: &(dyn std::any::Any + Send)) -> Self {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Self::Internal(format!("{text}; please report the statement, and run it again with RUST_BACKTRACE=1"))
+    }
+}
+
 impl From<SinewError> for DataFusionError {
     fn from(error: SinewError) -> Self {
         DataFusionError::External(Box::new(error))

@@ -25,7 +25,12 @@ impl Place {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sinew"));
-        command.args(args).current_dir(self.path()).env_remove("SINEW_WAREHOUSE").stdin(Stdio::null());
+        command
+            .args(args)
+            .current_dir(self.path())
+            .env_remove("SINEW_WAREHOUSE")
+            .env_remove("RUST_BACKTRACE")
+            .stdin(Stdio::null());
         command
     }
 
@@ -115,7 +120,6 @@ fn files_folders_and_patterns_are_tables() {
     let place = Place::new();
     place.write("d/a.csv", "x,y\n1,a\n2,b\n");
     place.write("d/b.csv", "x,y\n3.5,c\n");
-    place.write("d/_hidden.csv", "z\n1\n");
     place.write("d/notes.txt", "not data");
     place.write("j.json", "[{\"x\": 1}, {\"x\": 2}]");
     place.write("j.ndjson", "{\"x\": 1}\n{\"x\": 2, \"y\": {\"z\": [1]}}\n");
@@ -152,6 +156,8 @@ fn bad_files_are_named() {
     place.ok("COPY (SELECT 1 AS k) TO 'drift/1.parquet'; COPY (SELECT 'x' AS k) TO 'drift/2.parquet'");
     let text = place.fails("SELECT * FROM 'drift/'");
     assert!(text.contains("2.parquet") && text.contains("column 'k'"), "{text}");
+    place.ok("COPY (SELECT 1 AS k) TO 'wide/1.parquet'; COPY (SELECT 2 AS k, 'x' AS t) TO 'wide/2.parquet'");
+    assert_eq!(place.ok("SELECT k, t FROM 'wide/' ORDER BY k"), "k,t\n1,\n2,x\n");
     place.write("header.csv", "a,b\n");
     assert_eq!(place.ok("SELECT count(*) AS n FROM 'header.csv'"), "n\n0\n");
 }

@@ -212,6 +212,8 @@ pub struct Sample {
     pub salt: u64,
     /// A row counts when [`mix`]`(hash, salt) < threshold`.
     pub threshold: u64,
+    /// Whether many folds ask for the same sample, so that its rows are worth a copy of their own.
+    pub resident: bool,
 }
 
 impl Sample {
@@ -219,7 +221,12 @@ impl Sample {
     pub fn fraction(fraction: f64, salt: u64) -> Self {
         let threshold =
             if fraction >= 1.0 { u64::MAX } else { (fraction.max(0.0) * 18_446_744_073_709_551_616.0) as u64 };
-        Self { salt, threshold }
+        Self { salt, threshold, resident: false }
+    }
+
+    /// A sample that many folds will ask for.
+    pub fn resident(fraction: f64, salt: u64) -> Self {
+        Self { resident: true, ..Self::fraction(fraction, salt) }
     }
 
     /// Whether a row with this hash is in the sample.

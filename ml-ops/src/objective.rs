@@ -19,6 +19,8 @@ pub enum Want {
         /// Makes batches differ.
         salt: u64,
     },
+    /// Loss and gradient over the fixed sample of the rows that [`Self::Curvature`] uses.
+    Sample,
     /// A positive semi-definite matrix of curvature, exact or over a fixed sample of the rows,
     /// as the objective chooses by its shape.
     Curvature,
@@ -96,6 +98,11 @@ pub trait Objective: Debug + Send + Sync {
 
     /// The penalty, in the coordinates of the parameters.
     fn penalty(&self) -> &Penalty;
+
+    /// Rows of the sample behind [`Want::Sample`], when that is a small part of all rows.
+    fn sample_rows(&self) -> Option<u64> {
+        None
+    }
 
     /// The pass over the rows that answers `want` at the point `at`.
     ///

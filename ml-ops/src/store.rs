@@ -15,7 +15,9 @@ use std::io::BufReader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{AsArray, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::datatypes::UInt32Type;
 use datafusion::arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
@@ -23,7 +25,9 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::spill_file::SpillFile;
 use parking_lot::Mutex;
 
+use crate::block::HASH;
 use crate::error::{MlError, Result};
+use crate::fold::Sample;
 use crate::prepare::Frozen;
 use crate::profile::Profile;
 
@@ -63,6 +67,8 @@ pub struct Fitted {
 struct Stored {
     place: Place,
     prepared: bool,
+    /// The rows of a resident sample, and which.
+    sampled: Option<(Sample, RecordBatch)>,
 }
 
 #[derive(Clone)]
@@ -198,7 +204,7 @@ impl Entry {
     /// When it fits neither in memory nor on disk.
     pub fn push(&self, batch: RecordBatch, store: &BlockStore, context: &TaskContext) -> Result<()> {
         let place = self.place(batch, store, context)?;
-        self.blocks.lock().push(Stored { place, prepared: false });
+        self.blocks.lock().push(Stored { place, prepared: false, sampled: None });
         Ok(())
     }
 
@@ -222,9 +228,36 @@ impl Entry {
         drop(batch);
         let place = self.place(ready.clone(), store, context)?;
         if let Some(stored) = self.blocks.lock().get_mut(i) {
-            *stored = Stored { place, prepared: true };
+            *stored = Stored { place, prepared: true, sampled: None };
         }
         Ok(ready)
+    }
+
+    /// The rows of block `i` that are in a resident sample, prepared; copied once.
+    ///
+    /// # Errors
+    /// As for [`Self::prepared`].
+    pub fn sampled(
+        &self,
+        i: usize,
+        sample: Sample,
+        frozen: &Frozen,
+        store: &BlockStore,
+        context: &TaskContext,
+    ) -> Result<RecordBatch> {
+        let kept = self.blocks.lock().get(i).and_then(|stored| stored.sampled.clone());
+        if let Some((_, rows)) = kept.filter(|(known, _)| *known == sample) {
+            return Ok(rows);
+        }
+        let rows = sample_rows(&self.prepared(i, frozen, store, context)?, sample)?;
+        let bytes = rows.get_array_memory_size();
+        if self.grow(bytes, context) {
+            self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            if let Some(stored) = self.blocks.lock().get_mut(i) {
+                stored.sampled = Some((sample, rows.clone()));
+            }
+        }
+        Ok(rows)
     }
 
     /// Block `i` as the query gave it.
@@ -277,6 +310,15 @@ impl Entry {
             }
         }
     }
+}
+
+fn sample_rows(batch: &RecordBatch, sample: Sample) -> Result<RecordBatch> {
+    let hashes = batch
+        .column_by_name(HASH)
+        .and_then(|array| array.as_primitive_opt::<UInt32Type>())
+        .ok_or_else(|| MlError::Internal("a prepared block has no row hashes".into()))?;
+    let rows = (0u32..).zip(hashes.values()).filter(|(_, hash)| sample.takes(**hash)).map(|(row, _)| row);
+    Ok(take_record_batch(batch, &UInt32Array::from_iter_values(rows))?)
 }
 
 fn spill(batch: &RecordBatch, context: &TaskContext) -> Result<Arc<dyn SpillFile>> {

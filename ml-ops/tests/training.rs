@@ -94,7 +94,7 @@ async fn train(
         split,
         ..TrainSpec::default()
     };
-    let exec: Arc<dyn ExecutionPlan> = Arc::new(TrainExec::over(Arc::new(spec), plan, how.threads));
+    let exec: Arc<dyn ExecutionPlan> = Arc::new(TrainExec::over(Arc::new(spec), plan, how.threads, "cpu"));
     let batches = collect(exec, context.task_ctx()).await.map_err(|e| e.to_string())?;
     let last = batches.last().ok_or("no rows")?;
     let artifact = last.column_by_name("artifact").unwrap().as_binary::<i32>();

@@ -25,6 +25,10 @@ const USAGE: u8 = 2;
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        // A panic becomes the error of its statement, in one line.
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     let settings = match args::parse(std::env::args_os()) {
         Ok(settings) => settings,
         Err(code) => return code,

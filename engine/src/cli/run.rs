@@ -30,8 +30,6 @@ pub enum Outcome {
 pub struct Written {
     /// What kind of statement it was.
     pub kind: ExecutionKind,
-    /// Rows of its result.
-    pub rows: u64,
     /// From the start of planning to the last row.
     pub time: Duration,
 }
@@ -89,24 +87,22 @@ pub async fn statement(
     let start = Instant::now();
     let execution = session.run(piece).await?;
     let kind = execution.kind();
-    let rows = write(execution, format, quiet).await?;
-    Ok(Written { kind, rows, time: start.elapsed() })
+    write(execution, format, quiet).await?;
+    Ok(Written { kind, time: start.elapsed() })
 }
 
-/// Writes a result to standard output as it comes, and returns how many rows it had.
+/// Writes a result to standard output as it comes.
 ///
 /// # Errors
 /// When the statement fails or standard output cannot be written.
-pub async fn write(mut execution: Execution, format: Format, quiet: bool) -> Result<u64> {
+pub async fn write(mut execution: Execution, format: Format, quiet: bool) -> Result<()> {
     let training = execution.kind() == ExecutionKind::Training;
     let mut progress = Progress::new(training && !quiet);
     let stdout = std::io::stdout();
     let terminal = stdout.is_terminal();
     let mut writer = Writer::new(format, execution.schema(), terminal, !quiet);
-    let mut rows = 0;
     while let Some(batch) = execution.next().await {
         let batch = batch.inspect_err(|_| progress.clear())?;
-        rows += batch.num_rows() as u64;
         if training {
             progress.report(&batch);
         }
@@ -117,8 +113,7 @@ pub async fn write(mut execution: Execution, format: Format, quiet: bool) -> Res
         }
     }
     progress.clear();
-    put(&writer.end()?)?;
-    Ok(rows)
+    put(&writer.end()?)
 }
 
 /// Writes bytes to standard output at once.

@@ -34,6 +34,10 @@ Statements end with ; and may take several lines. Ctrl-C stops a running stateme
   SHOW MODELS;   DESCRIBE MODEL m;   SHOW MODEL FAMILIES;   SHOW TABLES;
 ";
 
+/// What `\d` shows.
+const LIST: &str = "SELECT table_schema AS schema, table_name AS name, table_type AS type \
+    FROM information_schema.tables WHERE table_schema <> 'information_schema' ORDER BY 1, 2; SHOW MODELS";
+
 struct Shell<'a> {
     runtime: &'a Runtime,
     session: &'a Session,
@@ -114,7 +118,7 @@ impl Shell<'_> {
                 self.timing = !self.timing;
                 println!("timing is {}", if self.timing { "on" } else { "off" });
             }
-            "d" if rest.is_empty() => return self.script("SHOW TABLES; SHOW MODELS"),
+            "d" if rest.is_empty() => return self.script(LIST),
             "d" => return self.script(&format!("DESCRIBE {rest}")),
             "f" | "format" => match Format::named(rest) {
                 Some(format) => self.format = format,
@@ -152,12 +156,8 @@ impl Shell<'_> {
         match result {
             Ok(Ok(written)) => {
                 if self.timing {
-                    let rows = match written.kind {
-                        ExecutionKind::Done => "ok".into(),
-                        _ if written.rows == 1 => "1 row".into(),
-                        _ => format!("{} rows", written.rows),
-                    };
-                    eprintln!("{rows} in {:.3} s", written.time.as_secs_f64());
+                    let done = if written.kind == ExecutionKind::Done { "ok, " } else { "" };
+                    eprintln!("{done}{:.3} s", written.time.as_secs_f64());
                 }
                 Ok(())
             }

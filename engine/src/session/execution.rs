@@ -1,5 +1,6 @@
 //! The results of statements, as they come.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -46,7 +47,9 @@ impl std::fmt::Debug for Execution {
 impl Execution {
     /// A result of batches that come from elsewhere.
     pub fn new(kind: ExecutionKind, schema: SchemaRef, stream: BoxStream<'static, Result<RecordBatch>>) -> Self {
-        Self { kind, schema, stream }
+        let stream = AssertUnwindSafe(stream).catch_unwind();
+        let stream = stream.map(|item| item.unwrap_or_else(|panic| Err(SinewError::from_panic(&*panic))));
+        Self { kind, schema, stream: stream.boxed() }
     }
 
     /// A result without columns.

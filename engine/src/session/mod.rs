@@ -8,9 +8,11 @@ mod show;
 mod split;
 mod train;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
+use futures::FutureExt;
 use sinew_sql::Statement;
 
 pub(crate) use context::{CATALOG, SCHEMA};
@@ -98,10 +100,15 @@ impl Session {
     /// # Errors
     /// When it does not parse or cannot be planned.
     pub async fn run(&self, piece: &Piece) -> Result<Execution> {
-        let mut parsed = sinew_sql::parse(&piece.in_place())?;
-        match parsed.pop() {
-            Some(statement) => self.start(statement).await,
-            None => Ok(Execution::done()),
+        let started = async {
+            match sinew_sql::parse(&piece.in_place())?.pop() {
+                Some(statement) => self.start(statement).await,
+                None => Ok(Execution::done()),
+            }
+        };
+        match AssertUnwindSafe(started).catch_unwind().await {
+            Ok(result) => result,
+            Err(panic) => Err(SinewError::from_panic(&*panic)),
         }
     }
 

@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn statements_end_at_semicolons_outside_of_quotes_and_comments() {
-        let script = "SELECT 'a;b' -- not; here\n, \"c;d\";\n;; /* nor ; here */\nSELECT é$$;$$ ;  SELECT 3 -- end";
+        let script = "SELECT 'a;b' -- not; here\n, \"c;d\";\n;; /* nor ; here */\nSELECT é, $$;$$ ;  SELECT 3 -- end";
         let found = texts(script);
         assert_eq!(found[0], ("SELECT 'a;b' -- not; here\n, \"c;d\"".into(), 1, true));
         assert_eq!((found[1].1, found[1].2), (4, true));

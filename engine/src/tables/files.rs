@@ -4,23 +4,27 @@
 //! their columns are merged, and a column that a file does not have is NULL there.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::{TableProvider, UrlTableFactory};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parking_lot::RwLock;
 
 use crate::error::{Result, SinewError};
 
-/// Endings of files, the format each names, and the options it brings.
-const KINDS: [(&str, &str, Option<(&str, &str)>); 6] = [
+/// An ending of files, the format it names, and the option it brings.
+type Ending = (&'static str, &'static str, Option<(&'static str, &'static str)>);
+
+/// Endings of files that are data.
+const KINDS: [Ending; 6] = [
     ("parquet", "parquet", None),
     ("csv", "csv", None),
     ("tsv", "csv", Some(("format.delimiter", "\t"))),
@@ -117,20 +121,25 @@ async fn open(state: &SessionState, name: &str) -> Result<Arc<dyn TableProvider>
     // A folder or glob may hold other files beside these; the ending keeps them apart.
     let config = ListingTableConfig::new(url).with_listing_options(listing);
     let config = config.infer_partitions_from_path(state).await?;
-    if kind.format == "csv" && chosen.len() > 1 {
-        same_header(state, &store, format.as_ref(), &chosen).await?;
-    }
-    let schema = match format.infer_schema(state, &store, &chosen).await {
+    // One file needs no comparison, and CSV is read by position, so its headers are compared in any case.
+    let whole = match kind.format == "csv" && chosen.len() > 1 {
+        true => Err(DataFusionError::Plan("columns are compared file by file".into())),
+        false => infer(state, &store, format.as_ref(), &chosen).await,
+    };
+    let schema = match whole {
         Ok(schema) => schema,
-        Err(error) => return Err(blame(state, &store, format.as_ref(), name, &chosen, error).await),
+        Err(_) => merge(state, &store, format.as_ref(), &chosen, kind.format).await?,
     };
     if schema.fields().is_empty() {
         return Err(refuse("it is empty: there is not even a header to take column names from".into()));
     }
+    // A column may be missing in one of the files, whatever the others say.
+    let nullable = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+    let schema = Arc::new(Schema::new(nullable.collect::<Vec<_>>()));
     Ok(Arc::new(ListingTable::try_new(config.with_schema(schema))?))
 }
 
-/// The files at an address that are not hidden, in the order of their paths.
+/// The files at an address, in the order of their paths.
 async fn list(
     state: &SessionState,
     store: &Arc<dyn ObjectStore>,
@@ -138,8 +147,8 @@ async fn list(
 ) -> DataFusionResult<Vec<ObjectMeta>> {
     let mut files: Vec<ObjectMeta> = url.list_all_files(state, store.as_ref(), "").await?.try_collect().await?;
     if url.is_collection() {
-        let hidden = |name: &str| name.starts_with(['.', '_']);
-        files.retain(|f| f.size > 0 && !hidden(f.location.filename().unwrap_or_default()));
+        // What an interrupted writer left says nothing about columns.
+        files.retain(|f| f.size > 0);
     }
     files.sort_by(|a, b| a.location.cmp(&b.location));
     Ok(files)
@@ -174,78 +183,94 @@ async fn is_array(store: &Arc<dyn ObjectStore>, files: &[ObjectMeta]) -> bool {
     head.is_ok_and(|bytes| bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'['))
 }
 
-/// CSV is read by position, so every file must have the columns of the first, in the same order.
-async fn same_header(
+/// The columns of these files; a reader that panics on a damaged file gives an error too.
+async fn infer(
     state: &SessionState,
     store: &Arc<dyn ObjectStore>,
     format: &dyn FileFormat,
     files: &[ObjectMeta],
-) -> Result<()> {
-    let mut first: Option<(String, Vec<String>)> = None;
-    for file in files {
-        let path = format!("/{}", file.location);
-        let schema = format
-            .infer_schema(state, store, std::slice::from_ref(file))
-            .await
-            .map_err(|e| SinewError::File { path: path.clone(), reason: reason(&e), source: Some(Box::new(e)) })?;
-        let names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
-        let Some((known_path, known)) = &first else {
-            first = Some((path, names));
-            continue;
-        };
-        if *known != names {
-            let at = names.iter().zip(known).take_while(|(a, b)| a == b).count();
-            let here = names.get(at).map_or("missing".into(), |n| format!("'{n}'"));
-            let there = known.get(at).map_or("missing".into(), |n| format!("'{n}'"));
-            return Err(SinewError::File {
-                path,
-                reason: format!(
-                    "its column {} is {here} and that of '{known_path}' is {there}; \
-                     files of one table have the same columns in the same order, read others apart",
-                    at + 1
-                ),
-                source: None,
-            });
-        }
+) -> DataFusionResult<SchemaRef> {
+    match AssertUnwindSafe(format.infer_schema(state, store, files)).catch_unwind().await {
+        Ok(schema) => schema,
+        Err(_) => Err(DataFusionError::Execution("it is damaged, or no file of this kind".into())),
     }
-    Ok(())
 }
 
-/// Finds the file, and the column, that keeps the files from being read together.
-async fn blame(
+/// The columns of all files together: one that a file does not have is NULL there, numbers are widened.
+/// Names the file, and the column, that keeps the files from being read together.
+async fn merge(
     state: &SessionState,
     store: &Arc<dyn ObjectStore>,
     format: &dyn FileFormat,
-    name: &str,
     files: &[ObjectMeta],
-    error: DataFusionError,
-) -> SinewError {
-    let mut seen: Option<(String, Arc<Schema>)> = None;
+    kind: &str,
+) -> Result<SchemaRef> {
+    let mut fields: Vec<FieldRef> = Vec::new();
+    let mut first: Option<(String, SchemaRef)> = None;
     for file in files {
         let path = format!("/{}", file.location);
-        let schema = match format.infer_schema(state, store, std::slice::from_ref(file)).await {
-            Ok(schema) => schema,
-            Err(e) => return SinewError::File { path, reason: reason(&e), source: Some(Box::new(e)) },
-        };
-        let Some((first, known)) = &seen else {
-            seen = Some((path, schema));
+        let schema = infer(state, store, format, std::slice::from_ref(file)).await.map_err(|e| {
+            let (path, reason) = (path.clone(), reason(&e));
+            SinewError::File { path, reason, source: Some(Box::new(e)) }
+        })?;
+        let refuse = |reason: String| Err(SinewError::File { path: path.clone(), reason, source: None });
+        let Some((known_path, known)) = &first else {
+            fields.extend(schema.fields().iter().cloned());
+            first = Some((path, schema));
             continue;
         };
+        if kind == "csv"
+            && let Some((at, here, there)) = first_difference(&schema, known)
+        {
+            return refuse(format!(
+                "its column {at} is {here} and that of '{known_path}' is {there}; \
+                 CSV files of one table have the same columns in the same order"
+            ));
+        }
         for field in schema.fields() {
-            if let Ok(other) = known.field_with_name(field.name())
-                && other.data_type() != field.data_type()
-            {
-                let reason = format!(
-                    "column '{}' has type {} here and {} in '{first}'; read the files apart and CAST the column",
+            let Some(other) = fields.iter_mut().find(|f| f.name() == field.name()) else {
+                fields.push(Arc::clone(field));
+                continue;
+            };
+            let Some(wide) = widen(other.data_type(), field.data_type(), kind != "parquet") else {
+                return refuse(format!(
+                    "column '{}' has type {} here and {} in the files before it, such as '{known_path}'; \
+                     read the files apart and CAST the column",
                     field.name(),
                     field.data_type(),
                     other.data_type()
-                );
-                return SinewError::File { path, reason, source: Some(Box::new(error)) };
-            }
+                ));
+            };
+            *other = Arc::new(other.as_ref().clone().with_data_type(wide));
         }
     }
-    SinewError::File { path: name.into(), reason: reason(&error), source: Some(Box::new(error)) }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Number and names of the first column in which two headers differ.
+fn first_difference(here: &Schema, there: &Schema) -> Option<(usize, String, String)> {
+    let name = |schema: &Schema, at: usize| schema.fields().get(at).map(|f| f.name().clone());
+    let shown = |name: Option<String>| name.map_or("missing".into(), |n| format!("'{n}'"));
+    let all = here.fields().len().max(there.fields().len());
+    let at = (0..all).find(|at| name(here, *at) != name(there, *at))?;
+    Some((at + 1, shown(name(here, at)), shown(name(there, at))))
+}
+
+/// The type that holds the values of both; `text` files have no more than 15 digits that count.
+fn widen(a: &DataType, b: &DataType, text: bool) -> Option<DataType> {
+    let small = |t: &DataType| t.is_integer() && t.primitive_width().is_some_and(|w| w <= 4);
+    let signed = |t: &DataType| if t.is_signed_integer() { t.primitive_width() } else { None };
+    match (a, b) {
+        (a, b) if a == b => Some(a.clone()),
+        (DataType::Null, other) | (other, DataType::Null) => Some(other.clone()),
+        (a, b) if signed(a).is_some() && signed(b).is_some() => {
+            Some(if signed(a) >= signed(b) { a.clone() } else { b.clone() })
+        }
+        (DataType::Float32, DataType::Float64) | (DataType::Float64, DataType::Float32) => Some(DataType::Float64),
+        (a, b) if a.is_floating() && (small(b) || text && b.is_integer()) => Some(DataType::Float64),
+        (a, b) if b.is_floating() && (small(a) || text && a.is_integer()) => Some(DataType::Float64),
+        _ => None,
+    }
 }
 
 /// The engine's words for what is wrong with a file.

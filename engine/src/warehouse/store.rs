@@ -191,7 +191,8 @@ impl ModelCatalog for StoreCatalog {
             let refs = self.refs(&folder).await?;
             let numbers = versions.numbers().await?;
             let live: Vec<u64> = numbers.iter().copied().filter(|n| refs.is_live(*n)).collect();
-            let Some(&highest) = live.last() else {
+            // All numbers count, dropped ones too, or a drop of the model would bring those back.
+            let Some(&highest) = numbers.last().filter(|_| !live.is_empty()) else {
                 return Err(self.unknown(name).await);
             };
             if let Some(version) = version.filter(|v| !live.contains(v)) {

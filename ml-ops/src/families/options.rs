@@ -180,7 +180,8 @@ pub(super) fn iterative(
     let rate = |usual: f64| params.float("learning_rate").unwrap_or(usual);
     let fraction = params.float("mini_batch_fraction").unwrap_or(1.0);
     let descent = |method, name| -> (Box<dyn Optimizer>, &'static str) {
-        (Box::new(Descent::new(method, start.clone(), &l1, stopping)), name)
+        let warm_up = objective.sample_rows().filter(|_| !matches!(method, Method::Steepest { .. }));
+        (Box::new(Descent::new(method, start.clone(), &l1, stopping, warm_up)), name)
     };
     let stochastic = |rule, usual, name| -> (Box<dyn Optimizer>, &'static str) {
         let method = Stochastic::new(rule, start.clone(), &l1, rate(usual), fraction, stopping, seed);

@@ -95,7 +95,7 @@ impl Objective for Clusters {
                 grids = one.repeat(at.len() / self.shift.len().max(1));
                 (Kernel::Centroids { shift, scale, centers }, RoleSet::EVAL)
             }
-            Want::Batch { .. } | Want::Curvature => {
+            Want::Batch { .. } | Want::Sample | Want::Curvature => {
                 return Err(MlError::Internal("k-means has neither batches nor curvature".into()));
             }
         };

@@ -23,6 +23,18 @@ impl Scaling {
         if self.rows <= wanted + wanted / 4 { 1.0 } else { wanted as f64 / self.rows as f64 }
     }
 
+    /// The sample that curvature is taken over; `None` when it is all rows.
+    pub(super) fn sample(&self) -> Option<Sample> {
+        let fraction = self.curvature_fraction();
+        (fraction < 1.0).then(|| Sample::resident(fraction, self.seed ^ SALT))
+    }
+
+    /// Rows of that sample, when it is a small part of all.
+    pub(super) fn sample_rows(&self) -> Option<u64> {
+        let fraction = self.curvature_fraction();
+        (fraction <= 0.25).then_some((fraction * self.rows as f64) as u64)
+    }
+
     /// The cost of one curvature fold in folds of the gradient: `P^2/2` against `2P` multiply-adds a row.
     pub fn curvature_cost(&self) -> f64 {
         self.curvature_fraction() * self.parameters() as f64 / 4.0
@@ -51,13 +63,12 @@ impl Scaling {
             Curvature::Weight => self.bounds.weight,
             Curvature::Logistic { .. } => self.bounds.weight * 0.25 * SLACK,
         };
-        let fraction = if sampled { self.curvature_fraction() } else { 1.0 };
         Ok(Fold {
             kernel: Kernel::Gram { shift, scale, label, curvature },
             layout: self.layout.clone(),
             train: RoleSet::TRAIN,
             eval: RoleSet::NONE,
-            sample: (fraction < 1.0).then(|| Sample::fraction(fraction, self.seed ^ SALT)),
+            sample: self.sample().filter(|_| sampled),
             weight_grid: Grid::covering(self.bounds.weight)?,
             loss_grid: Grid::covering(0.0)?,
             grids: vec![Grid::covering(most)?; size * (size + 1) / 2],

@@ -44,7 +44,7 @@ impl Glm {
             layout: self.scaling.layout.clone(),
             train: RoleSet::TRAIN,
             eval: RoleSet::EVAL,
-            sample: sample_of(want),
+            sample: sample_of(want, &self.scaling),
             weight_grid: Grid::covering(bounds.weight)?,
             loss_grid: Grid::covering(bounds.weight * loss)?,
             grids: self.scaling.gradient_grids(bounds.weight * residual)?,
@@ -70,9 +70,13 @@ impl Objective for Glm {
         &self.penalty
     }
 
+    fn sample_rows(&self) -> Option<u64> {
+        self.scaling.sample_rows()
+    }
+
     fn fold(&self, at: &[f64], want: Want) -> Result<Fold> {
         match want {
-            Want::Gradient | Want::Batch { .. } => self.linear(at, want),
+            Want::Gradient | Want::Sample | Want::Batch { .. } => self.linear(at, want),
             Want::Curvature => {
                 let curvature = match self.loss {
                     Loss::Squared => Curvature::Weight,

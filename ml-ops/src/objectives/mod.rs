@@ -21,8 +21,9 @@ use crate::objective::Want;
 use crate::partial::Partial;
 
 /// The part of the rows that an evaluation counts.
-fn sample_of(want: Want) -> Option<Sample> {
+fn sample_of(want: Want, scaling: &Scaling) -> Option<Sample> {
     match want {
+        Want::Sample => scaling.sample(),
         Want::Batch { fraction, salt } if fraction < 1.0 => Some(Sample::fraction(fraction, salt)),
         _ => None,
     }

@@ -55,7 +55,7 @@ impl Softmax {
             layout: self.scaling.layout.clone(),
             train: RoleSet::TRAIN,
             eval: RoleSet::EVAL,
-            sample: sample_of(want),
+            sample: sample_of(want, &self.scaling),
             weight_grid: Grid::covering(bounds.weight)?,
             loss_grid: Grid::covering(bounds.weight * loss)?,
             grids: self.scaling.gradient_grids(bounds.weight * SLACK)?.repeat(self.classes),
@@ -72,9 +72,13 @@ impl Objective for Softmax {
         &self.penalty
     }
 
+    fn sample_rows(&self) -> Option<u64> {
+        self.scaling.sample_rows()
+    }
+
     fn fold(&self, at: &[f64], want: Want) -> Result<Fold> {
         match want {
-            Want::Gradient | Want::Batch { .. } => self.softmax(at, want),
+            Want::Gradient | Want::Sample | Want::Batch { .. } => self.softmax(at, want),
             Want::Curvature => self.scaling.gram(Curvature::Weight, None, true),
             Want::Candidates { .. } => Err(MlError::Internal("a linear model has no candidate rows".into())),
         }

@@ -16,6 +16,7 @@ use super::{FeatureCacheExec, GradientExec, Stage, TrainExec};
 use crate::error::MlError;
 use crate::functions::{ModelFunction, as_model_aggregate, as_model_function};
 use crate::model::Model;
+use crate::training::TrainSpec;
 
 const MAGIC: &[u8] = b"SINEW";
 const TRAIN: u8 = 1;
@@ -48,7 +49,10 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
         };
         let input = super::only_child("a sinew operator", inputs.to_vec())?;
         Ok(match *tag {
-            TRAIN => Arc::new(TrainExec::new(Arc::new(from_json(data)?), input)),
+            TRAIN => {
+                let (spec, device): (TrainSpec, String) = from_json(data)?;
+                Arc::new(TrainExec::new(Arc::new(spec), input, &device))
+            }
             GRADIENT => {
                 let pass = postcard::from_bytes(data).map_err(|e| damaged(&e))?;
                 Arc::new(GradientExec::new(input, Arc::new(pass)))
@@ -68,7 +72,7 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
         let (tag, data) = if let Some(train) = node.downcast_ref::<TrainExec>() {
-            (TRAIN, to_json(train.spec())?)
+            (TRAIN, to_json(&(train.spec().as_ref(), train.device()))?)
         } else if let Some(gradient) = node.downcast_ref::<GradientExec>() {
             (GRADIENT, postcard::to_allocvec(gradient.pass()).map_err(|e| damaged(&e))?)
         } else if let Some(cache) = node.downcast_ref::<FeatureCacheExec>() {

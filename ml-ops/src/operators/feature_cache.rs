@@ -23,11 +23,14 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
+use crate::columns::is_categorical;
+use crate::fold::Sample;
 use crate::prepare::{Frozen, with_hash};
 use crate::runtime::TrainRuntime;
 use crate::store::Entry;
@@ -42,6 +45,8 @@ pub enum Stage {
     Raw,
     /// As kernels read them.
     Prepared(Arc<Frozen>),
+    /// As kernels read them, only the rows of a sample that many passes ask for.
+    Sampled(Arc<Frozen>, Sample),
 }
 
 /// Keeps the rows of its input for later passes.
@@ -61,7 +66,7 @@ impl FeatureCacheExec {
         // Batches carry their own schema: what kernels read is not the query's schema.
         let schema: SchemaRef = match stage {
             Stage::Raw => input.schema(),
-            Stage::Prepared(_) => Arc::new(Schema::empty()),
+            Stage::Prepared(_) | Stage::Sampled(_, _) => Arc::new(Schema::empty()),
         };
         let properties = super::properties(schema, partitions.max(1), EmissionType::Incremental);
         Self { input, key, stage, cursor: Arc::default(), metrics: ExecutionPlanMetricsSet::new(), properties }
@@ -132,6 +137,9 @@ impl Reader {
         let batch = match stage {
             Stage::Raw => self.entry.raw(i)?,
             Stage::Prepared(frozen) => self.entry.prepared(i, frozen, &self.runtime.store, &self.context)?,
+            Stage::Sampled(frozen, sample) => {
+                self.entry.sampled(i, *sample, frozen, &self.runtime.store, &self.context)?
+            }
         };
         self.count(&batch);
         Ok(Some(batch))
@@ -221,10 +229,20 @@ impl ExecutionPlan for FeatureCacheExec {
 
 impl DisplayAs for FeatureCacheExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let partitions = self.properties.partitioning.partition_count();
-        match self.key.get(..12).unwrap_or(&self.key) {
-            "" => write!(f, "FeatureCacheExec: partitions={partitions}"),
-            key => write!(f, "FeatureCacheExec: key={key}, partitions={partitions}"),
+        write!(f, "FeatureCacheExec: partitions={}", self.properties.partitioning.partition_count())?;
+        let statistics = StatisticsContext::default().compute(self.input.as_ref(), &StatisticsArgs::default()).ok();
+        if let Some(rows) = statistics.as_ref().and_then(|s| s.num_rows.get_value()) {
+            write!(f, ", rows={rows}, bytes per pass={}", rows * row_bytes(&self.input.schema()))?;
         }
+        Ok(())
     }
+}
+
+/// Bytes of a prepared row: numbers as they are, categories as codes, and the row hash.
+fn row_bytes(schema: &Schema) -> usize {
+    let width = |field: &datafusion::arrow::datatypes::FieldRef| match field.data_type() {
+        t if is_categorical(t) => 4,
+        t => t.primitive_width().map_or(8, |bytes| if bytes <= 2 { 4 } else { bytes.min(8) }),
+    };
+    4 + schema.fields().iter().map(width).sum::<usize>()
 }

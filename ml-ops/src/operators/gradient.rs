@@ -188,7 +188,9 @@ impl ExecutionPlan for GradientExec {
 impl DisplayAs for GradientExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
         let what = match self.pass.as_ref() {
-            Pass::Profile(columns) => format!("profile of {} features", columns.features.len()),
+            Pass::Profile(columns) => {
+                format!("first pass profiles {} features, later ones as the solver asks", columns.features.len())
+            }
             Pass::Means(_) => "means of columns with missing values".into(),
             Pass::Fold(fold) => match &fold.kernel {
                 Kernel::Moments { .. } => "moments".into(),

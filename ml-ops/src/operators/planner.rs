@@ -11,6 +11,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::{TrainExec, TrainNode};
+use crate::runtime::TrainRuntime;
 
 /// Plans [`TrainNode`] as `TrainExec <- GradientExec <- FeatureCacheExec <- the query`.
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ impl ExtensionPlanner for TrainPlanner {
             return Ok(None);
         };
         let partitions = state.config().target_partitions();
-        Ok(Some(Arc::new(TrainExec::over(Arc::clone(&node.spec), Arc::clone(input), partitions))))
+        let runtime = state.config().get_extension::<TrainRuntime>();
+        let device = runtime.as_ref().map_or("unknown", |runtime| runtime.backend.name());
+        Ok(Some(Arc::new(TrainExec::over(Arc::clone(&node.spec), Arc::clone(input), partitions, device))))
     }
 }

@@ -16,6 +16,7 @@ use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
@@ -34,21 +35,30 @@ pub struct TrainExec {
     spec: Arc<TrainSpec>,
     /// The pass below; every step runs a copy of it with the step's parameters.
     gradient: Arc<dyn ExecutionPlan>,
+    /// Where kernels will run, for EXPLAIN.
+    device: String,
+    metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
 }
 
 impl TrainExec {
     /// The operators of a training over `query`.
-    pub fn over(spec: Arc<TrainSpec>, query: Arc<dyn ExecutionPlan>, partitions: usize) -> Self {
+    pub fn over(spec: Arc<TrainSpec>, query: Arc<dyn ExecutionPlan>, partitions: usize, device: &str) -> Self {
         // The key follows when the plan is final; see `execute`.
         let cache = FeatureCacheExec::new(query, String::new(), Stage::Raw, partitions);
         let pass = Arc::new(Pass::Profile(spec.columns.clone()));
-        Self::new(spec, Arc::new(GradientExec::new(Arc::new(cache), pass)))
+        Self::new(spec, Arc::new(GradientExec::new(Arc::new(cache), pass)), device)
     }
 
     /// A training whose passes run copies of `gradient`, a [`GradientExec`] over a [`FeatureCacheExec`].
-    pub fn new(spec: Arc<TrainSpec>, gradient: Arc<dyn ExecutionPlan>) -> Self {
-        Self { spec, gradient, properties: super::properties(report::schema(), 1, EmissionType::Incremental) }
+    pub fn new(spec: Arc<TrainSpec>, gradient: Arc<dyn ExecutionPlan>, device: &str) -> Self {
+        let properties = super::properties(report::schema(), 1, EmissionType::Incremental);
+        Self { spec, gradient, device: device.into(), metrics: ExecutionPlanMetricsSet::new(), properties }
+    }
+
+    /// Where kernels will run.
+    pub fn device(&self) -> &str {
+        &self.device
     }
 
     /// What it trains.
@@ -96,7 +106,7 @@ impl ExecutionPlan for TrainExec {
         children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(Arc::clone(&self.spec), super::only_child(self.name(), children)?)))
+        Ok(Arc::new(Self::new(Arc::clone(&self.spec), super::only_child(self.name(), children)?, &self.device)))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -115,15 +125,22 @@ impl ExecutionPlan for TrainExec {
         let (spec, gradient) = (Arc::clone(&self.spec), Arc::new(gradient.clone()));
         let mut stream = RecordBatchReceiverStream::builder(self.schema(), ROWS_AHEAD);
         let rows = stream.tx();
-        stream.spawn(async move { Ok(train(spec, gradient, cache, sources, context, rows).await?) });
+        let passes = MetricBuilder::new(&self.metrics).global_counter("passes");
+        stream.spawn(async move { Ok(train(spec, gradient, cache, sources, context, rows, passes).await?) });
         Ok(stream.build())
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
     }
 }
 
 impl DisplayAs for TrainExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
         let spec = &self.spec;
-        write!(f, "TrainExec: model={}, family={}, features={}", spec.model, spec.family, spec.columns.features.len())?;
+        let features = spec.columns.features.len();
+        write!(f, "TrainExec: model={}, family={}, features={features}", spec.model, spec.family)?;
+        write!(f, ", device={}", self.device)?;
         for (name, value) in spec.params.iter().filter(|(name, _)| ["solver", "max_iter", "tol"].contains(name)) {
             write!(f, ", {name}={value}")?;
         }

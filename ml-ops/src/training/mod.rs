@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
+use datafusion::physical_plan::metrics::Count;
 use log::debug;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
@@ -50,7 +51,7 @@ pub struct Run {
     context: Arc<TaskContext>,
     /// Rows of every pass so far; each must see the same.
     rows: Option<u64>,
-    passes: u64,
+    passes: Count,
 }
 
 /// Releases a run's rows however it ends.
@@ -77,13 +78,14 @@ pub async fn train(
     sources: Sources,
     context: Arc<TaskContext>,
     rows: Sender<datafusion::error::Result<RecordBatch>>,
+    passes: Count,
 ) -> Result<()> {
     let runtime = TrainRuntime::of(&context)?;
     let entry = runtime.store.entry(cache.key());
     // Dropped last: a failed or cancelled run gives its memory back.
     let _lease = Lease { runtime: Arc::clone(&runtime), key: cache.key().into(), reusable: sources.reusable() };
     let family = find(&spec.family)?;
-    let mut run = Run { spec, family, gradient, cache, sources, runtime, entry, context, rows: None, passes: 0 };
+    let mut run = Run { spec, family, gradient, cache, sources, runtime, entry, context, rows: None, passes };
     run.whole(rows).await
 }
 
@@ -126,7 +128,7 @@ impl Run {
             },
             weights,
         };
-        debug!("run {}: {} passes over {} rows", self.spec.run, self.passes, setup.bounds.rows);
+        debug!("run {}: {} passes over {} rows", self.spec.run, self.passes.value(), setup.bounds.rows);
         log.finish(model.to_bytes()?).await
     }
 
@@ -249,14 +251,18 @@ impl Run {
     async fn fold(&mut self, frozen: &Arc<Frozen>, fold: Fold) -> Result<Partial> {
         let mut total = Partial::empty(&fold);
         let mut rows = 0;
-        let stage = Stage::Prepared(Arc::clone(frozen));
+        let sample = fold.sample.filter(|sample| sample.resident);
+        let stage = match sample {
+            Some(sample) => Stage::Sampled(Arc::clone(frozen), sample),
+            None => Stage::Prepared(Arc::clone(frozen)),
+        };
         for (part, seen) in self.pass::<Partial>(Pass::Fold(fold), stage).await? {
             total.merge(part)?;
             rows += seen;
         }
         total.gathered.settle();
         let first = *self.rows.get_or_insert(rows);
-        if rows != first {
+        if rows != first && sample.is_none() {
             return Err(MlError::Internal(format!("a pass saw {rows} rows, the first saw {first}")));
         }
         Ok(total)
@@ -264,7 +270,7 @@ impl Run {
 
     /// Runs a pass wherever steps run; returns what its partitions found, with the rows each covered.
     async fn pass<T: DeserializeOwned>(&mut self, pass: Pass, stage: Stage) -> Result<Vec<(T, u64)>> {
-        self.passes += 1;
+        self.passes.add(1);
         let threads = self.context.session_config().target_partitions();
         let partitions = if self.entry.loaded() { self.entry.len().clamp(1, threads) } else { threads };
         let cache = Arc::new(self.cache.next_pass(stage, partitions));

@@ -111,22 +111,22 @@ impl TableWriter {
         out
     }
 
-    /// The widths of the columns that are shown: the widest are cut first, then the last are left out.
+    /// The widths of the columns that are shown: the widest are cut, and if that is not enough the last left out.
     fn decide(&self) -> Vec<usize> {
         let widest =
             |at: usize| self.held.iter().flat_map(|row| row[at].split('\n')).map(UnicodeWidthStr::width).max().unwrap_or(0);
-        let mut widths: Vec<usize> =
+        let widths: Vec<usize> =
             self.names.iter().enumerate().map(|(i, n)| n.width().max(widest(i)).max(1)).collect();
         let Some(limit) = self.limit else { return widths };
         let total = |widths: &[usize]| widths.iter().map(|w| w + 3).sum::<usize>() + 1;
-        while total(&widths) > limit {
-            let excess = total(&widths) - limit;
-            let Some(at) = (0..widths.len()).filter(|i| widths[*i] > NARROWEST).max_by_key(|i| widths[*i]) else {
-                break;
-            };
-            let second = widths.iter().copied().filter(|w| *w < widths[at]).max().unwrap_or(0);
-            widths[at] -= excess.min((widths[at] - second).max(1)).min(widths[at] - NARROWEST);
+        // The widest columns share what there is: all that are wider than some width are cut to it.
+        let cut = |to: usize| widths.iter().map(|w| (*w).min(to.max(NARROWEST))).collect::<Vec<_>>();
+        let (mut low, mut high) = (NARROWEST, widths.iter().copied().max().unwrap_or(NARROWEST).max(NARROWEST));
+        while low < high {
+            let middle = (low + high).div_ceil(2);
+            if total(&cut(middle)) <= limit { low = middle } else { high = middle - 1 }
         }
+        let mut widths = cut(low);
         while widths.len() > 1 && total(&widths) > limit {
             widths.pop();
         }
