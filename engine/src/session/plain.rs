@@ -27,12 +27,14 @@ pub async fn run(session: &Session, query: &QueryStatement) -> Result<Execution>
 const LATER_VIEWS: [&str; 5] = ["models", "model_versions", "training_runs", "training_iterations", "model_features"];
 
 fn not_yet(references: &[TableReference]) -> Result<()> {
-    let later = references.iter().find(|r| r.schema() == Some("information_schema") && LATER_VIEWS.contains(&r.table()));
+    let later =
+        references.iter().find(|r| r.schema() == Some("information_schema") && LATER_VIEWS.contains(&r.table()));
     match later {
         None => Ok(()),
         Some(view) => Err(SinewError::NotAvailable {
             what: format!("information_schema.{}", view.table()),
-            hint: "SHOW MODELS, SHOW VERSIONS OF MODEL m, DESCRIBE MODEL m and ML.TRAINING_INFO(MODEL m) show it".into(),
+            hint: "SHOW MODELS, SHOW VERSIONS OF MODEL m, DESCRIBE MODEL m and ML.TRAINING_INFO(MODEL m) show it"
+                .into(),
         }),
     }
 }

@@ -113,10 +113,10 @@ impl TableWriter {
 
     /// The widths of the columns that are shown: the widest are cut, and if that is not enough the last left out.
     fn decide(&self) -> Vec<usize> {
-        let widest =
-            |at: usize| self.held.iter().flat_map(|row| row[at].split('\n')).map(UnicodeWidthStr::width).max().unwrap_or(0);
-        let widths: Vec<usize> =
-            self.names.iter().enumerate().map(|(i, n)| n.width().max(widest(i)).max(1)).collect();
+        let widest = |at: usize| {
+            self.held.iter().flat_map(|row| row[at].split('\n')).map(UnicodeWidthStr::width).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = self.names.iter().enumerate().map(|(i, n)| n.width().max(widest(i)).max(1)).collect();
         let Some(limit) = self.limit else { return widths };
         let total = |widths: &[usize]| widths.iter().map(|w| w + 3).sum::<usize>() + 1;
         // The widest columns share what there is: all that are wider than some width are cut to it.
