@@ -365,6 +365,27 @@ mod tests {
     }
 
     #[test]
+    fn every_code_stands_in_the_manual() -> std::io::Result<()> {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let manual = std::fs::read_to_string(format!("{root}/docs/errors.md"))?;
+        let mut codes = Vec::new();
+        for file in ["ml-ops/src/error.rs", "sql/src/error.rs", "engine/src/error.rs"] {
+            let text = std::fs::read_to_string(format!("{root}/{file}"))?;
+            let marks = text.lines().filter_map(|line| line.split_once("\"SINEW-"));
+            codes.extend(marks.filter_map(|(_, rest)| Some(rest.split_once(": ")?.0.to_string())));
+        }
+        codes.retain(|code| code.len() == 4 && code.parse::<u16>().is_ok());
+        assert!(codes.len() > 30, "{codes:?}");
+        for code in &codes {
+            assert!(manual.contains(&format!("| SINEW-{code} |")), "docs/errors.md does not explain SINEW-{code}");
+        }
+        for line in manual.lines().filter_map(|line| line.strip_prefix("| SINEW-")) {
+            assert!(codes.iter().any(|code| line.starts_with(code)), "docs/errors.md explains SINEW-{line}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn our_own_errors_survive_the_engine() {
         let error = SinewError::from(DataFusionError::from(SinewError::ModelExists { name: "m".into() }));
         assert!(matches!(error, SinewError::ModelExists { .. }), "{error}");

@@ -16,6 +16,7 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod manual;
 pub mod session;
 pub mod tables;
 pub mod warehouse;

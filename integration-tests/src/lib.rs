@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod slt;
+
 use std::path::PathBuf;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};

@@ -126,7 +126,10 @@ fn ours(at: &mut Cursor<'_, '_>) -> Result<Option<Statement>> {
             return Err(at.unexpected("SET ALIAS, SET DEFAULT VERSION or RENAME TO", &["SET", "RENAME"]));
         }
         at.pos = at.range.end;
-        return refuse("ALTER MODEL", "a version is named by its number, as in m@3, and training adds the default one");
+        return refuse(
+            "ALTER MODEL",
+            "name a version by its number, as in m@3; the default is the version trained last",
+        );
     }
     if at.take_words(&["EXPORT", "MODEL"]) {
         at.model_ref()?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::TableReference;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use sinew_sql::{QueryStatement, plan_query};
@@ -15,10 +16,27 @@ use crate::error::{Result, SinewError};
 pub async fn run(session: &Session, query: &QueryStatement) -> Result<Execution> {
     let state = session.context().state();
     let references = state.resolve_table_references(&query.statement)?;
+    not_yet(&references)?;
     session.tables().refresh(session.context(), &references).await?;
     let models = load_models(session, &query.models).await?;
     let plan = plan_query(&state, query, models).await?;
     run_plan(session, plan, &query.text).await
+}
+
+/// Views over models that come later.
+const LATER_VIEWS: [&str; 5] = ["models", "model_versions", "training_runs", "training_iterations", "model_features"];
+
+fn not_yet(references: &[TableReference]) -> Result<()> {
+    let later =
+        references.iter().find(|r| r.schema() == Some("information_schema") && LATER_VIEWS.contains(&r.table()));
+    match later {
+        None => Ok(()),
+        Some(view) => Err(SinewError::NotAvailable {
+            what: format!("information_schema.{}", view.table()),
+            hint: "SHOW MODELS, SHOW VERSIONS OF MODEL m, DESCRIBE MODEL m and ML.TRAINING_INFO(MODEL m) show it"
+                .into(),
+        }),
+    }
 }
 
 /// Starts a plan; `text` is how the statement was written.

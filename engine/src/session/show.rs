@@ -90,14 +90,14 @@ fn metrics(metrics: &[(String, Option<f64>)]) -> Option<String> {
     (!shown.is_empty()).then(|| shown.join(", "))
 }
 
-/// `SHOW MODEL FAMILIES`: one row for each family.
+/// `SHOW MODEL FAMILIES`: one row for each family, its aliases and options a line each.
 pub fn families() -> Result<RecordBatch> {
     let option = |spec: &ParamSpec| format!("{} = {}", spec.name, spec.default);
     batch(vec![
         ("name", texts(FAMILIES.iter().map(|f| Some(f.name())))),
-        ("aliases", texts(FAMILIES.iter().map(|f| Some(f.aliases().join(", "))))),
+        ("aliases", texts(FAMILIES.iter().map(|f| Some(f.aliases().join("\n"))))),
         ("task", texts(FAMILIES.iter().map(|f| Some(task(f.task()))))),
-        ("options", texts(FAMILIES.iter().map(|f| Some(f.params().iter().map(option).collect::<Vec<_>>().join(", "))))),
+        ("options", texts(FAMILIES.iter().map(|f| Some(f.params().iter().map(option).collect::<Vec<_>>().join("\n"))))),
         ("doc", texts(FAMILIES.iter().map(|f| Some(f.doc())))),
     ])
 }

@@ -93,7 +93,7 @@ impl StoredTables {
         }
         let record = self.records.read(name, newest).await?;
         if let Some(definition) = record.table {
-            let provider = provider(context, name, &definition).await?;
+            let provider = provider(context, name, &definition, RESTORE).await?;
             context.register_table(local(name), provider)?;
             self.loaded.lock().insert(name.into(), newest);
         }
@@ -128,7 +128,8 @@ impl StoredTables {
             locations.push(absolute(location)?);
         }
         let definition = TableDefinition { statement: text.into(), locations };
-        let provider = provider(context, &name, &definition).await?;
+        let hint = "check the path, or list the columns before STORED AS";
+        let provider = provider(context, &name, &definition, hint).await?;
         let number = self.records.append(&name, Some(definition)).await?;
         context.deregister_table(local(&name))?;
         context.register_table(local(&name), provider)?;
@@ -161,6 +162,9 @@ impl StoredTables {
     }
 }
 
+/// The next step for a stored table that cannot be read.
+const RESTORE: &str = "restore the files, or DROP TABLE it";
+
 fn local(name: &str) -> TableReference {
     TableReference::full(crate::session::CATALOG, crate::session::SCHEMA, name)
 }
@@ -180,6 +184,7 @@ async fn provider(
     context: &SessionContext,
     name: &str,
     definition: &TableDefinition,
+    hint: &str,
 ) -> Result<Arc<dyn TableProvider>> {
     let refuse = |reason: String| SinewError::Table { name: name.into(), reason };
     let mut parsed = DFParserBuilder::new(definition.statement.as_str())
@@ -201,12 +206,11 @@ async fn provider(
         known.sort_unstable();
         return Err(refuse(format!("STORED AS {kind} is not known; write one of {}", known.join(", "))));
     };
-    let hint = "restore the files, or DROP TABLE it";
     let shown = definition.locations.join("', '");
     let provider = factory
         .create(&state, &command)
         .await
-        .map_err(|e| refuse(format!("'{shown}' cannot be read: {}; {hint}", SinewError::from(e))))?;
+        .map_err(|e| refuse(format!("'{shown}' cannot be read: {}; {hint}", crate::error::plain_text(&e))))?;
     if provider.schema().fields().is_empty() {
         return Err(refuse(format!(
             "there is no {} file at '{shown}'; check the path, or list the columns before STORED AS",

@@ -389,7 +389,7 @@ struct Log {
 
 impl Log {
     async fn add(&mut self, iteration: Iteration) -> Result<()> {
-        let duration_ms = self.since.elapsed().as_secs_f64() * 1e3;
+        let duration_ms = self.since.elapsed().as_micros() as f64 / 1e3;
         self.since = Instant::now();
         self.iterations.push(IterationRecord {
             iteration: iteration.number,

@@ -4,6 +4,7 @@
 //! the statement lists them, and [`Models`] hands them out.
 
 mod columns;
+mod headings;
 mod relation;
 mod scalar;
 mod tables;
@@ -81,7 +82,9 @@ impl Eq for Loaded {}
 /// # Errors
 /// When a model, table, column or function is not there, or a type does not fit.
 pub async fn plan_query(state: &SessionState, query: &QueryStatement, models: Arc<dyn Models>) -> Result<LogicalPlan> {
-    plan_statement(state, query.statement.clone(), !query.models.is_empty(), models).await
+    let mut statement = query.statement.clone();
+    headings::keep(&mut statement);
+    plan_statement(state, statement, !query.models.is_empty(), models).await
 }
 
 async fn plan_statement(

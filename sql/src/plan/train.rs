@@ -16,8 +16,8 @@ use super::{Models, plan_statement};
 use crate::ast::{Spelling, TrainStatement};
 use crate::error::{Result, SqlError, listed};
 
-/// Name of the column that an expression after WEIGHT BY becomes.
-pub const WEIGHT_INPUT: &str = "__weight_input";
+/// Name of the column that an expression after WEIGHT BY becomes; errors show it.
+pub const WEIGHT_INPUT: &str = "WEIGHT BY";
 
 /// The label where the statement names none.
 const DEFAULT_LABEL: &str = "label";
@@ -59,6 +59,7 @@ pub async fn plan_train(state: &SessionState, train: &TrainStatement, models: Ar
         );
         return Err(SqlError::Conflict { reason });
     };
+    later(family)?;
     let family = find(family)?;
     let params = Params::resolve(family.name(), family.params(), &train.options)?;
     let uses_models = !train.query.models.is_empty();
@@ -97,6 +98,38 @@ pub async fn plan_train(state: &SessionState, train: &TrainStatement, models: Ar
         statement: train.text.clone(),
         query_text: train.query.sql.clone(),
     })
+}
+
+/// Families of the language that this version does not have, by prefix, with what to use instead.
+const LATER: &[(&str, &str)] = &[
+    ("generalized_linear_regression", "linear_regression and logistic_regression are the gaussian and binomial ones"),
+    ("glm", "linear_regression and logistic_regression are the gaussian and binomial ones"),
+    ("linear_svc", CLASSIFIER),
+    ("naive_bayes", CLASSIFIER),
+    ("decision_tree_", TREES),
+    ("random_forest_", TREES),
+    ("gbt_", TREES),
+    ("boosted_tree_", TREES),
+    ("mlp_", TREES),
+    ("dnn_", TREES),
+    ("isotonic_regression", "linear_regression predicts a number"),
+    ("gaussian_mixture", "kmeans finds clusters"),
+    ("pca", OTHERS),
+    ("als", OTHERS),
+    ("matrix_factorization", OTHERS),
+    ("transform_only", OTHERS),
+];
+const CLASSIFIER: &str = "logistic_regression predicts a class";
+const TREES: &str = "logistic_regression predicts a class, linear_regression a number";
+const OTHERS: &str = "SHOW MODEL FAMILIES lists what there is";
+
+/// Refuses by name a family that comes later.
+fn later(family: &str) -> Result<()> {
+    let is = |name: &str| family == name || (name.ends_with('_') && family.starts_with(name));
+    match LATER.iter().find(|(name, _)| is(name)) {
+        None => Ok(()),
+        Some((_, hint)) => Err(SqlError::NotYet { what: format!("model family {family}"), hint: (*hint).into() }),
+    }
 }
 
 /// Two columns of one name could not be told apart.

@@ -59,7 +59,8 @@ fn json_has_every_column() {
         r#"{"id":null,"text":null,"x":null,"list":null}"#,
         r#"{"id":300,"text":"","x":1.0e300,"list":[]}"#,
     ];
-    assert_eq!(written(Format::Ndjson, &[sample()]), rows.join("\n") + "\n");
+    // How an exponent is written depends on features of the JSON library that others turn on.
+    assert_eq!(written(Format::Ndjson, &[sample()]).replace("1.0e300", "1e300"), rows.join("\n") + "\n");
     let twice = written(Format::Json, &[sample(), sample()]);
     let parsed: Vec<serde_json::Value> = serde_json::from_str(&twice).unwrap();
     assert_eq!(parsed.len(), 6);
@@ -69,7 +70,8 @@ fn json_has_every_column() {
 #[test]
 fn wide_tables_are_cut_to_the_terminal() {
     let names: Vec<String> = (0..20).map(|i| format!("column_{i}")).collect();
-    let column: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(100), "é☃\u{1b}[31m".into()]));
+    let values = std::iter::repeat_n(["x".repeat(100), "é☃\u{1b}[31m".into()], 50).flatten().collect::<Vec<_>>();
+    let column: ArrayRef = Arc::new(StringArray::from(values));
     let batch = RecordBatch::try_from_iter(names.iter().map(|n| (n.as_str(), Arc::clone(&column)))).unwrap();
     let mut writer = table::TableWriter::new(batch.schema(), Some(80), true);
     let mut out = writer.batch(&batch).unwrap();
@@ -77,6 +79,17 @@ fn wide_tables_are_cut_to_the_terminal() {
     let text = String::from_utf8(out).unwrap();
     assert!(text.lines().all(|l| unicode_width::UnicodeWidthStr::width(l) <= 80), "{text}");
     assert!(text.contains("7 of 20 columns") && text.contains("xxxxxx..") && !text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn a_few_wide_rows_are_broken_into_lines() {
+    let column: ArrayRef = Arc::new(StringArray::from(vec!["some words that are wider than the terminal"]));
+    let batch = RecordBatch::try_from_iter(vec![("a", column)]).unwrap();
+    let mut writer = table::TableWriter::new(batch.schema(), Some(24), false);
+    let mut out = writer.batch(&batch).unwrap();
+    out.extend(writer.end());
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("| some words that are  |\n| wider than the       |\n| terminal             |"), "{text}");
 }
 
 #[test]
