@@ -20,7 +20,8 @@ fn main() {
         let engine = Engine::new(2);
         let features: Vec<_> = (1..=10).map(|j| format!("sin(value * {j}.37 + {j}) * {j} AS x{j}")).collect();
         let label = "CASE WHEN sin(value * 1.37 + 1) + sin(value * 3.37 + 3) + sin(value * 77.7) > 0 THEN 1 ELSE 0 END";
-        let table = format!("CREATE TABLE t AS SELECT {}, {label} AS y FROM generate_series(1, 2000)", features.join(", "));
+        let table =
+            format!("CREATE TABLE t AS SELECT {}, {label} AS y FROM generate_series(1, 2000)", features.join(", "));
         engine.run(&table).await;
         println!("2,000 rows x 10 features, in milliseconds       p50     p95");
         for (name, sql) in [

@@ -53,7 +53,10 @@ fn a_whole_training() {
     };
     let plan: Arc<dyn ExecutionPlan> = Arc::new(TrainExec::over(Arc::new(spec.clone()), rows(), 3, "cpu (avx2)"));
     let back = there_and_back(Arc::clone(&plan));
-    assert_eq!(displayable(plan.as_ref()).indent(true).to_string(), displayable(back.as_ref()).indent(true).to_string());
+    assert_eq!(
+        displayable(plan.as_ref()).indent(true).to_string(),
+        displayable(back.as_ref()).indent(true).to_string()
+    );
     assert_eq!(back.downcast_ref::<TrainExec>().unwrap().spec().as_ref(), &spec);
 }
 
@@ -85,12 +88,20 @@ fn a_step_with_its_parameters() {
                     encoding: Encoding::OneHot { categories: vec!["a".into(), "ü".into()], null: true },
                 },
             ],
-            label: Some(FittedLabel { name: "y".into(), data_type: "Int32".into(), classes: vec!["0".into(), "1".into()] }),
+            label: Some(FittedLabel {
+                name: "y".into(),
+                data_type: "Int32".into(),
+                classes: vec!["0".into(), "1".into()],
+            }),
             on_missing: OnMissing::Skip,
         },
         SplitRule::Hash(Sample::fraction(0.2, 3)),
     );
-    for stage in [Stage::Raw, Stage::Prepared(Arc::new(frozen.clone())), Stage::Sampled(Arc::new(frozen), Sample::resident(0.3, 7))] {
+    for stage in [
+        Stage::Raw,
+        Stage::Prepared(Arc::new(frozen.clone())),
+        Stage::Sampled(Arc::new(frozen), Sample::resident(0.3, 7)),
+    ] {
         let cache = FeatureCacheExec::new(rows(), "key".into(), stage.clone(), 2);
         let plan = Arc::new(GradientExec::new(Arc::new(cache), Arc::new(Pass::Fold(fold.clone()))));
         let back = there_and_back(plan);

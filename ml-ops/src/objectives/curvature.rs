@@ -8,17 +8,24 @@ use crate::fold::{Curvature, Fold, Kernel, RoleSet, Sample};
 use crate::linalg::Symmetric;
 use crate::partial::Partial;
 
-/// A sample of curvature has at least this many rows, and at least [`ROWS_EACH`] for each coordinate.
+/// A sample of curvature has this many rows, where its cost allows.
 const ROWS: u64 = 65_536;
-/// Rows of a curvature sample for each coordinate.
-const ROWS_EACH: u64 = 32;
+/// It has at least so many rows for each coordinate, whatever it costs.
+const ROWS_EACH: u64 = 16;
+/// Passes of the gradient that its curvature may cost.
+const PASSES: u64 = 6;
+/// Multiply-adds that are not worth saving.
+const SMALL: u64 = 200_000_000;
 /// Makes the curvature sample differ from mini-batches.
 const SALT: u64 = 0x6375_7276_6174_7572;
 
 impl Scaling {
     /// The fraction of the rows that curvature is taken over; 1 means exactly all.
     pub fn curvature_fraction(&self) -> f64 {
-        let wanted = ROWS.max(ROWS_EACH * self.center.len() as u64);
+        // A row costs P^2/2 multiply-adds here, and 2P in a pass of the gradient.
+        let width = self.center.len().max(1) as u64;
+        let affordable = (PASSES * 4 * self.rows / width).min(ROWS).max(2 * SMALL / (width * width));
+        let wanted = affordable.max(ROWS_EACH * width);
         // A sample that is nearly everything saves nothing.
         if self.rows <= wanted + wanted / 4 { 1.0 } else { wanted as f64 / self.rows as f64 }
     }

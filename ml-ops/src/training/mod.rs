@@ -15,8 +15,8 @@ use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::metrics::Count;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
+use datafusion::physical_plan::metrics::Count;
 use log::debug;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
