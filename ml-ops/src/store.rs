@@ -303,14 +303,15 @@ impl Entry {
             if self.bytes() <= goal {
                 break;
             }
-            let Some(Stored { place: Place::Memory(batch), prepared }) = self.blocks.lock().get(i).cloned() else {
+            let Some(Stored { place: Place::Memory(batch), prepared, sampled }) = self.blocks.lock().get(i).cloned()
+            else {
                 continue;
             };
             let place = Place::Disk(spill(&batch, context)?);
             self.spilled.fetch_add(batch.get_array_memory_size() as u64, Ordering::Relaxed);
             self.shrink(&batch, i);
             if let Some(stored) = self.blocks.lock().get_mut(i) {
-                *stored = Stored { place, prepared };
+                *stored = Stored { place, prepared, sampled };
             }
         }
         Ok(())
