@@ -105,7 +105,10 @@ fn portable(text: &str, folders: &[(&str, String)]) -> String {
     let named = folders.iter().fold(text.to_string(), |text, (name, path)| {
         text.replace(path, name).replace(path.trim_start_matches('/'), name)
     });
-    let text = without_runs(&named);
+    let mut text = without_runs(&named);
+    for device in ["portable", "avx2", "avx512"] {
+        text = text.replace(&format!("cpu ({device})"), "cpu");
+    }
     text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n")
 }
 

@@ -59,8 +59,7 @@ fn json_has_every_column() {
         r#"{"id":null,"text":null,"x":null,"list":null}"#,
         r#"{"id":300,"text":"","x":1.0e300,"list":[]}"#,
     ];
-    // How an exponent is written depends on features of the JSON library that others turn on.
-    assert_eq!(written(Format::Ndjson, &[sample()]).replace("1.0e300", "1e300"), rows.join("\n") + "\n");
+    assert_eq!(written(Format::Ndjson, &[sample()]), rows.join("\n") + "\n");
     let twice = written(Format::Json, &[sample(), sample()]);
     let parsed: Vec<serde_json::Value> = serde_json::from_str(&twice).unwrap();
     assert_eq!(parsed.len(), 6);
