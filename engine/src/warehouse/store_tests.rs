@@ -95,7 +95,7 @@ async fn a_damaged_version_can_be_dropped() {
     publish(&catalog, "m", "one").await;
     publish(&catalog, "m", "two").await;
     std::fs::write(folder.path().join("not there yet/models/m/versions/00000002.json"), b"").unwrap();
-    assert!(catalog.list().await.is_err());
+    assert!(catalog.list().await.unwrap().iter().all(|model| model.versions.is_empty()));
     catalog.remove("m", Some(2)).await.unwrap();
     assert_eq!(catalog.load(&ModelRef::named("m")).await.unwrap().0.run, "one");
     assert_eq!(publish(&catalog, "m", "three").await, 3);
