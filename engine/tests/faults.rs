@@ -59,6 +59,12 @@ fn quick(name: &str) -> String {
 /// Sends a signal after `delay` and waits for the end, at most `limit` from the signal on.
 fn signalled(mut child: Child, signal: &str, delay: Duration, limit: Duration) -> Output {
     std::thread::sleep(delay);
+    // A reader that reads, as a terminal does.
+    let mut out = child.stdout.take().unwrap();
+    let stdout = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        out.read_to_end(&mut bytes).map(|_| bytes)
+    });
     let sent = Instant::now();
     Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     while child.try_wait().unwrap().is_none() {
@@ -68,7 +74,22 @@ fn signalled(mut child: Child, signal: &str, delay: Duration, limit: Duration) -
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    child.wait_with_output().unwrap()
+    let stdout = stdout.join().unwrap().unwrap();
+    Output { stdout, ..child.wait_with_output().unwrap() }
+}
+
+#[test]
+fn a_signal_ends_a_script_whose_output_nobody_reads() {
+    let place = Place::new();
+    let mut child = place.start("SELECT * FROM generate_series(1, 100000000)");
+    std::thread::sleep(Duration::from_millis(1500));
+    let sent = Instant::now();
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    while child.try_wait().unwrap().is_none() {
+        assert!(sent.elapsed() < Duration::from_secs(4), "still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 #[test]

@@ -41,8 +41,8 @@ def make(shape, folder):
     rng = np.random.default_rng(20261122)
     p, kind = shape["features"], shape["kind"]
     mixing = np.eye(p) + 0.15 * rng.standard_normal((p, p)) / np.sqrt(p) * 3
-    scale = np.exp(rng.uniform(-1.5, 1.5, p))
-    shift = rng.uniform(-2, 2, p) * scale
+    scale = np.exp(rng.uniform(-0.5, 0.5, p))
+    shift = rng.uniform(-0.5, 0.5, p) * scale
     beta = rng.standard_normal((10 if kind == "ten" else 1, p)) / np.sqrt(p) * 1.5
     centers = rng.uniform(-8, 8, (20, p))
 
@@ -143,7 +143,7 @@ else:
         m = LinearRegression().fit(x, y)
     else:
         solver = "newton-cholesky" if peer == "sklearn-newton" else "lbfgs"
-        m = LogisticRegression(C=np.inf, solver=solver, max_iter=200).fit(x, y)
+        m = LogisticRegression(solver=solver, max_iter=200).fit(x, y)
     if kind != "blobs":
         coef, intercept = m.coef_, m.intercept_
 seconds = time.perf_counter() - before
@@ -178,7 +178,7 @@ def main():
     for name in options.shapes.split(","):
         shape = dict(SHAPES[name])
         shape["rows"] = int(shape["rows"] * options.scale) // FILES * FILES
-        folder = f"{options.data}/{name}_{options.scale}"
+        folder = f"{options.data}/v2_{name}_{options.scale}"
         # In a process of its own: peak memory of a child counts what its parent had.
         subprocess.run([sys.executable, "-c", f"import road; road.make({shape!r}, {folder!r})"], check=True, cwd=os.path.dirname(os.path.abspath(__file__)))
         peers = options.peers.split(",") if options.peers else []

@@ -122,9 +122,9 @@ async fn diabetes_by_least_squares() {
         let sql = format!("SELECT weight FROM ML.WEIGHTS(MODEL m) WHERE processed_input = '{name}'");
         close(name, engine.numbers(&sql).await[0], value);
     }
-    let sql = format!("SELECT r2_score, mean_squared_error FROM ML.EVALUATE(MODEL m, TABLE d)");
+    let sql = "SELECT r2_score, mean_squared_error FROM ML.EVALUATE(MODEL m, TABLE d)";
     engine.run(&format!("CREATE EXTERNAL TABLE d STORED AS CSV LOCATION '{data}'")).await;
-    let metrics = engine.numbers(&sql).await;
+    let metrics = engine.numbers(sql).await;
     close("R2", metrics[0], 0.5177484222);
     close("MSE", metrics[1], 2859.69634759);
 }

@@ -36,7 +36,7 @@ pub struct Written {
 
 /// Runs every statement of a script, up to the first that fails or a signal.
 pub async fn script(session: &Session, script: &str, settings: &Settings) -> Outcome {
-    let mut signals = Signals::listen();
+    let mut signals = Signals::listen_for_script();
     let mut statements = session.sql(script);
     while let Some(piece) = statements.skip().cloned() {
         let result = tokio::select! {

@@ -4,10 +4,19 @@
 //! a person waits.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{Receiver, Sender, channel};
+
+/// What a script has after a signal to stop its statement and say so. A write to a reader that does not
+/// read blocks its thread, and nothing else would end the process then.
+const GRACE: Duration = Duration::from_millis(1200);
+
+/// Whether Ctrl-C ends the process, as it does in a script, or one statement, as in the shell.
+static SCRIPT: AtomicBool = AtomicBool::new(false);
 
 /// Exit code after Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
@@ -23,6 +32,12 @@ impl Signals {
     pub fn listen() -> Self {
         static SIGNALS: OnceLock<Option<Sender<u8>>> = OnceLock::new();
         Self(SIGNALS.get_or_init(watch).as_ref().map(Sender::subscribe))
+    }
+
+    /// As [`Self::listen`], for a script: it ends soon after a signal, whatever holds it up.
+    pub fn listen_for_script() -> Self {
+        SCRIPT.store(true, Ordering::Relaxed);
+        Self::listen()
     }
 
     /// Waits for the next signal and returns the exit code that belongs to it.
@@ -61,6 +76,12 @@ async fn tell(mut interrupt: Signal, mut terminate: Signal, to: Sender<u8>) {
             Some(()) = terminate.recv() => TERMINATED,
             else => return,
         };
+        if code == TERMINATED || SCRIPT.load(Ordering::Relaxed) {
+            tokio::spawn(async move {
+                tokio::time::sleep(GRACE).await;
+                std::process::exit(i32::from(code));
+            });
+        }
         // Between two statements of the shell nobody listens: SIGTERM ends it, Ctrl-C is the prompt's.
         if to.send(code).is_err() && code == TERMINATED {
             std::process::exit(i32::from(TERMINATED));

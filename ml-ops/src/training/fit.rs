@@ -144,17 +144,16 @@ pub fn moments_fold(transform: &FittedTransform, bounds: &Bounds) -> Result<Fold
         }
         None => {}
     }
-    let mut shift = vec![0.0; layout.width()];
-    let (mut first, mut second) = (Vec::with_capacity(shift.len()), Vec::with_capacity(shift.len()));
+    let mut shift = Vec::with_capacity(layout.width());
+    let (mut first, mut second) = (Vec::with_capacity(layout.width()), Vec::with_capacity(layout.width()));
     for span in layout.spans() {
         for i in span.offset..span.offset + span.width {
             let (low, high) = (bounds.low[i], bounds.high[i]);
-            let reach = if span.categorical {
-                1.0
-            } else {
-                shift[i] = middle(low, high);
-                reach(low, high, shift[i])
+            let (center, reach) = match span.categorical {
+                true => (0.0, 1.0),
+                false => (middle(low, high), reach(low, high, middle(low, high))),
             };
+            shift.push(center);
             first.push(Grid::covering(w * reach)?);
             second.push(Grid::covering(w * reach * reach)?);
         }
