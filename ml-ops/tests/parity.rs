@@ -1,6 +1,6 @@
 //! Every kernel, on every instruction set this machine has, over shapes, tiles, cuts and row orders:
 //! the same bits everywhere, and the numbers of a plain loop.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::needless_range_loop)]
 
 mod common;
 

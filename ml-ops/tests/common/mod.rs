@@ -294,7 +294,9 @@ pub fn fold_for(data: &Data, kernel: Kernel) -> Fold {
         Kernel::Centroids { centers, .. } => {
             let k = centers.len() / p.max(1);
             // One centre with a grid of its own takes the general road.
-            (0..k * (1 + p)).map(|j| grid(if k == 1 || j % 5 != 2 || p % 2 == 0 { 400.0 } else { 900.0 })).collect()
+            (0..k * (1 + p))
+                .map(|j| grid(if k == 1 || j % 5 != 2 || p.is_multiple_of(2) { 400.0 } else { 900.0 }))
+                .collect()
         }
         Kernel::Candidates { .. } | Kernel::Scores { .. } => vec![],
     };
