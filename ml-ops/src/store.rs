@@ -1,12 +1,12 @@
 //! Where blocks of training data stay between passes: in memory under the pool's budget, else on disk.
 //!
 //! ```text
-//!  BlockStore ── key ──> Entry ──> [block 0: memory | block 1: memory | block 2: spilled file | ..]
-//!                          raw rows of the query, replaced one by one by their prepared form
+//!  BlockStore ── run ────> Entry ──> [block 0: memory | block 1: memory | block 2: spilled file | ..]
+//!             ── rows ───>   raw rows of the query, replaced one by one by their prepared form
 //! ```
-//! An entry belongs to whoever trains on it; when its key says that the same rows would be read again
-//! (unchanged files, no volatile function), the store keeps it for the next run and drops the least
-//! recently used ones when memory is wanted.
+//! A run reads into an entry of its own. When it has ended well, and its rows' key says that the same rows
+//! would be read again (unchanged files, no volatile function), the entry is shared: later runs with that
+//! key find it complete, and only ever read it. The least recently used ones go when memory is wanted.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use std::io::BufReader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use datafusion::arrow::array::{AsArray, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::UInt32Type;
 use datafusion::arrow::ipc::{reader::StreamReader, writer::StreamWriter};
@@ -34,7 +34,10 @@ use crate::profile::Profile;
 /// All resident training data of a process.
 #[derive(Debug, Default)]
 pub struct BlockStore {
-    entries: Mutex<HashMap<String, Arc<Entry>>>,
+    /// Entries of runs under way.
+    runs: Mutex<HashMap<String, Arc<Entry>>>,
+    /// Complete entries by the key of their rows.
+    shared: Mutex<HashMap<String, Arc<Entry>>>,
     clock: AtomicU64,
     /// Bytes that entries may keep in memory after their run; 0 keeps none.
     keep_bytes: AtomicU64,
@@ -43,8 +46,6 @@ pub struct BlockStore {
 /// The blocks of one training query.
 pub struct Entry {
     key: String,
-    /// Held while a run reads and prepares the rows.
-    pub loading: tokio::sync::Mutex<()>,
     blocks: Mutex<Vec<Stored>>,
     fitted: Mutex<Option<Fitted>>,
     bytes: AtomicU64,
@@ -83,48 +84,68 @@ impl BlockStore {
         self.keep_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The entry of that key, new and empty if there is none.
-    pub fn entry(&self, key: &str) -> Arc<Entry> {
-        let entry = Arc::clone(self.entries.lock().entry(key.to_string()).or_insert_with(|| Arc::new(Entry::new(key))));
+    /// Begins a run: its entry is the shared one of these rows, complete, or else a new one of its own.
+    pub fn open(&self, run: &str, rows: Option<&str>) -> Arc<Entry> {
+        let entry = rows.and_then(|rows| self.shared.lock().get(rows).cloned());
+        let entry = entry.unwrap_or_else(|| Arc::new(Entry::new(run)));
         entry.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        self.runs.lock().insert(run.to_string(), Arc::clone(&entry));
         entry
     }
 
-    /// Ends a run's use of an entry: it stays only if it is complete, reusable, and there is room.
-    pub fn release(&self, key: &str, reusable: bool) {
-        let mut entries = self.entries.lock();
-        let complete = entries.get(key).is_some_and(|e| e.fitted.lock().is_some());
-        if !(reusable && complete) {
-            entries.remove(key);
-        }
-        Self::evict(&mut entries, self.keep_bytes.load(Ordering::Relaxed));
+    /// The entry of a run that was opened, or a new one where the run lives in another process.
+    pub fn entry(&self, run: &str) -> Arc<Entry> {
+        let mut runs = self.runs.lock();
+        Arc::clone(runs.entry(run.to_string()).or_insert_with(|| Arc::new(Entry::new(run))))
     }
 
-    /// Drops entries that no run uses, the least recently used first, down to `limit` bytes.
-    fn evict(entries: &mut HashMap<String, Arc<Entry>>, limit: u64) {
-        let mut total: u64 = entries.values().map(|e| e.bytes.load(Ordering::Relaxed)).sum();
-        let mut idle: Vec<_> = entries.values().filter(|e| Arc::strong_count(e) == 1).cloned().collect();
-        idle.sort_by_key(|e| e.used.load(Ordering::Relaxed));
-        for entry in idle {
+    /// Ends a run. Its entry is shared under `rows` if it is complete and in memory, and there is room.
+    pub fn close(&self, run: &str, rows: Option<&str>) {
+        let entry = self.runs.lock().remove(run);
+        let mut shared = self.shared.lock();
+        if let (Some(entry), Some(rows)) = (entry, rows)
+            && entry.fitted.lock().is_some()
+            && entry.spilled() == 0
+        {
+            shared.entry(rows.to_string()).or_insert(entry);
+        }
+        Self::evict(&mut shared, self.keep_bytes.load(Ordering::Relaxed));
+    }
+
+    /// Forgets the shared entry of these rows: they are no longer what they were.
+    pub fn forget(&self, rows: &str) {
+        self.shared.lock().remove(rows);
+    }
+
+    /// Drops shared entries that no run uses, the least recently used first, down to `limit` bytes.
+    fn evict(shared: &mut HashMap<String, Arc<Entry>>, limit: u64) {
+        let mut total: u64 = shared.values().map(|e| e.bytes()).sum();
+        let mut idle: Vec<_> = shared
+            .iter()
+            .filter(|(_, entry)| Arc::strong_count(entry) == 1)
+            .map(|(rows, entry)| (entry.used.load(Ordering::Relaxed), entry.bytes(), rows.clone()))
+            .collect();
+        idle.sort();
+        for (_, bytes, rows) in idle {
             if total <= limit {
                 return;
             }
-            total -= entry.bytes.load(Ordering::Relaxed);
-            entries.remove(&entry.key);
+            total -= bytes;
+            shared.remove(&rows);
         }
     }
 
-    /// Drops every entry that no run uses; returns whether there was one.
+    /// Drops every shared entry that no run uses; returns whether there was one.
     pub fn evict_idle(&self) -> bool {
-        let mut entries = self.entries.lock();
-        let before = entries.len();
-        Self::evict(&mut entries, 0);
-        entries.len() < before
+        let mut shared = self.shared.lock();
+        let before = shared.len();
+        Self::evict(&mut shared, 0);
+        shared.len() < before
     }
 
-    /// Bytes in memory, over all entries.
+    /// Bytes in memory of shared entries.
     pub fn bytes(&self) -> u64 {
-        self.entries.lock().values().map(|e| e.bytes.load(Ordering::Relaxed)).sum()
+        self.shared.lock().values().map(|e| e.bytes()).sum()
     }
 }
 
@@ -138,7 +159,6 @@ impl Entry {
     fn new(key: &str) -> Self {
         Self {
             key: key.into(),
-            loading: tokio::sync::Mutex::default(),
             blocks: Mutex::default(),
             fitted: Mutex::default(),
             bytes: AtomicU64::new(0),
@@ -157,15 +177,6 @@ impl Entry {
     /// Marks the entry complete.
     pub fn set_fitted(&self, fitted: Fitted) {
         *self.fitted.lock() = Some(fitted);
-    }
-
-    /// Drops the blocks of a load that did not end.
-    pub fn clear(&self) {
-        self.blocks.lock().clear();
-        self.loaded.store(false, Ordering::Release);
-        self.bytes.store(0, Ordering::Relaxed);
-        self.spilled.store(0, Ordering::Relaxed);
-        *self.reservation.lock() = None;
     }
 
     /// Whether the query was read to its end: later passes read the blocks.
@@ -224,7 +235,10 @@ impl Entry {
             return Ok(batch);
         }
         let ready = frozen.prepare(&batch)?;
-        self.shrink(&batch, i);
+        let in_memory = matches!(self.blocks.lock().get(i), Some(Stored { place: Place::Memory(_), .. }));
+        if in_memory {
+            self.give(size(&batch));
+        }
         drop(batch);
         let place = self.place(ready.clone(), store, context)?;
         if let Some(stored) = self.blocks.lock().get_mut(i) {
@@ -250,11 +264,15 @@ impl Entry {
             return Ok(rows);
         }
         let rows = sample_rows(&self.prepared(i, frozen, store, context)?, sample)?;
-        let bytes = rows.get_array_memory_size();
-        if self.grow(bytes, context) {
+        let bytes = size(&rows);
+        let mut blocks = self.blocks.lock();
+        if let Some(stored) = blocks.get_mut(i)
+            && stored.sampled.as_ref().is_none_or(|(known, _)| *known != sample)
+            && self.grow(bytes, context)
+        {
             self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-            if let Some(stored) = self.blocks.lock().get_mut(i) {
-                stored.sampled = Some((sample, rows.clone()));
+            if let Some((_, old)) = stored.sampled.replace((sample, rows.clone())) {
+                self.give(size(&old));
             }
         }
         Ok(rows)
@@ -283,7 +301,7 @@ impl Entry {
 
     /// Keeps a batch in memory if the pool has room, else writes it to disk.
     fn place(&self, batch: RecordBatch, store: &BlockStore, context: &TaskContext) -> Result<Place> {
-        let bytes = batch.get_array_memory_size();
+        let bytes = size(&batch);
         if self.grow(bytes, context) || (store.evict_idle() && self.grow(bytes, context)) {
             self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             return Ok(Place::Memory(batch));
@@ -303,15 +321,18 @@ impl Entry {
             if self.bytes() <= goal {
                 break;
             }
-            let Some(Stored { place: Place::Memory(batch), prepared, sampled }) = self.blocks.lock().get(i).cloned()
-            else {
+            let Some(Place::Memory(batch)) = self.blocks.lock().get(i).map(|stored| stored.place.clone()) else {
                 continue;
             };
             let place = Place::Disk(spill(&batch, context)?);
-            self.spilled.fetch_add(batch.get_array_memory_size() as u64, Ordering::Relaxed);
-            self.shrink(&batch, i);
-            if let Some(stored) = self.blocks.lock().get_mut(i) {
-                *stored = Stored { place, prepared, sampled };
+            // Another run may have moved it meanwhile.
+            let mut blocks = self.blocks.lock();
+            if let Some(stored) = blocks.get_mut(i)
+                && matches!(&stored.place, Place::Memory(now) if same(now, &batch))
+            {
+                stored.place = place;
+                self.spilled.fetch_add(size(&batch) as u64, Ordering::Relaxed);
+                self.give(size(&batch));
             }
         }
         Ok(())
@@ -324,16 +345,24 @@ impl Entry {
         reservation.try_grow(bytes).is_ok()
     }
 
-    fn shrink(&self, batch: &RecordBatch, i: usize) {
-        let in_memory = matches!(self.blocks.lock().get(i), Some(Stored { place: Place::Memory(_), .. }));
-        if in_memory {
-            let bytes = batch.get_array_memory_size();
-            self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
-            if let Some(reservation) = self.reservation.lock().as_mut() {
-                reservation.shrink(bytes);
-            }
+    /// Gives memory back to the pool.
+    fn give(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        if let Some(reservation) = self.reservation.lock().as_mut() {
+            reservation.shrink(bytes);
         }
     }
+}
+
+/// Bytes of a batch's own rows; a slice does not count what lies beside it.
+fn size(batch: &RecordBatch) -> usize {
+    let bytes = |array: &ArrayRef| array.to_data().get_slice_memory_size();
+    batch.columns().iter().map(|array| bytes(array).unwrap_or_else(|_| array.get_array_memory_size())).sum()
+}
+
+/// Whether two batches are one and the same.
+fn same(a: &RecordBatch, b: &RecordBatch) -> bool {
+    a.num_columns() == b.num_columns() && a.columns().iter().zip(b.columns()).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 fn sample_rows(batch: &RecordBatch, sample: Sample) -> Result<RecordBatch> {

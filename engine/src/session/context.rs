@@ -66,7 +66,8 @@ pub fn build(options: &SessionOptions) -> Result<SessionContext> {
     let limit = usize::try_from(options.memory_limit()).unwrap_or(usize::MAX);
     let named = std::num::NonZeroUsize::new(NAMED_CONSUMERS).unwrap_or(std::num::NonZeroUsize::MIN);
     let pool = TrackConsumersPool::new(FairSpillPool::new(limit), named);
-    let mut runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool));
+    // A listing that is kept would not see the files that come and change during a session.
+    let mut runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_object_list_cache_limit(0);
     if let Some(folder) = options.spill_dir() {
         runtime = runtime.with_temp_file_path(folder);
     }

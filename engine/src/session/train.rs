@@ -110,16 +110,28 @@ fn new_run() -> String {
     format!("{:012x}-{:08x}-{:016x}", now.as_millis(), std::process::id(), random)
 }
 
-/// Whether reading the query again may give other rows.
+/// Whether reading the query again may give other rows: a volatile function, or a LIMIT that no order decides.
 fn is_volatile(query: &LogicalPlan) -> Result<bool> {
     let mut volatile = false;
     query.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node {
+            volatile |= !is_ordered(&limit.input);
+        }
         node.apply_expressions(|expr| {
             volatile |= expr.is_volatile();
             Ok(TreeNodeRecursion::Continue)
         })
     })?;
     Ok(volatile)
+}
+
+fn is_ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(node) => is_ordered(&node.input),
+        LogicalPlan::SubqueryAlias(node) => is_ordered(&node.input),
+        _ => false,
+    }
 }
 
 fn last_artifact(batch: &RecordBatch, column: usize) -> Result<Option<&[u8]>> {

@@ -28,12 +28,16 @@ impl Sources {
     /// The sources of `plan`.
     pub fn of(plan: &Arc<dyn ExecutionPlan>, volatile: bool) -> Self {
         let mut sources = Self { reusable: !volatile, ..Self::default() };
+        let mut schemas = String::new();
         // The closure never fails.
         let _ = plan.apply(|node| {
             let config = node
                 .downcast_ref::<DataSourceExec>()
                 .and_then(|source| source.data_source().downcast_ref::<FileScanConfig>());
             if let Some(config) = config {
+                // The text of a plan does not say how a format is parsed; Parquet files say it themselves.
+                sources.reusable &= config.file_source.file_type() == "parquet";
+                schemas.push_str(&format!("{:?}\n", config.file_schema()));
                 for file in config.file_groups.iter().flat_map(|group| group.iter()) {
                     sources.files.push((config.object_store_url.clone(), file.object_meta.clone()));
                 }
@@ -46,6 +50,7 @@ impl Sources {
         sources.files.dedup_by(|a, b| a.0 == b.0 && a.1.location == b.1.location);
         let mut digest = Sha256::new();
         digest.update(displayable(plan.as_ref()).indent(true).to_string());
+        digest.update(schemas);
         for (url, meta) in &sources.files {
             digest.update(format!("{}{} {} {}\n", url.as_str(), meta.location, meta.size, meta.last_modified));
         }

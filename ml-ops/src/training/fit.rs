@@ -98,7 +98,12 @@ pub fn bounds(columns: &Columns, profile: &Profile, transform: &FittedTransform)
     for (feature, profile) in transform.features.iter().zip(&profile.features) {
         match (&feature.encoding, profile) {
             (Encoding::Numeric { impute }, FeatureProfile::Number(range)) => {
-                let (low, high) = if range.is_empty() { (*impute, *impute) } else { (range.low, range.high) };
+                // What stands in for missing values need not lie among the others: no training row may have one.
+                let (low, high) = match (range.is_empty(), range.missing > 0) {
+                    (true, _) => (*impute, *impute),
+                    (false, true) => (range.low.min(*impute), range.high.max(*impute)),
+                    (false, false) => (range.low, range.high),
+                };
                 check(&feature.name, low, high)?;
                 bounds.low.push(low);
                 bounds.high.push(high);

@@ -51,13 +51,15 @@ impl Means {
     /// When a column is not a number.
     pub fn see(&mut self, spec: &MeanSpec, batch: &RecordBatch) -> Result<()> {
         let roles = spec.split.roles(&spec.columns, batch, hashes(batch)?);
+        let label = spec.columns.label.as_ref().map(|label| batch.column(label.index));
         let weights = spec.columns.weight.map(|i| cast(batch.column(i), &DataType::Float64)).transpose()?;
         let weights = weights.as_ref().map(|w| w.as_primitive::<Float64Type>().values());
         for (slot, (index, _)) in spec.wanted.iter().enumerate() {
             let values = cast(batch.column(*index), &DataType::Float64)?;
             let values = values.as_primitive::<Float64Type>();
             for row in 0..values.len() {
-                let trains = roles.as_ref().is_none_or(|r| r[row] == ROLE_TRAIN);
+                let labelled = label.is_none_or(|label| label.is_valid(row));
+                let trains = labelled && roles.as_ref().is_none_or(|r| r[row] == ROLE_TRAIN);
                 if trains && values.is_valid(row) && !values.value(row).is_nan() {
                     let weight = weights.map_or(1.0, |w| w[row]);
                     self.sums.add(2 * slot, values.value(row), weight);

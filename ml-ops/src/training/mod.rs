@@ -11,6 +11,7 @@ pub mod report;
 mod spec;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
@@ -33,7 +34,7 @@ use crate::operators::{FeatureCacheExec, GradientExec, Pass, Sources, Stage, res
 use crate::optimizer::{Ask, Iteration, Outcome};
 use crate::partial::Partial;
 use crate::prepare::Frozen;
-use crate::profile::Profile;
+use crate::profile::{FeatureProfile, Profile};
 use crate::runtime::TrainRuntime;
 use crate::store::{Entry, Fitted};
 use crate::transform::{Encoding, OnMissing};
@@ -64,13 +65,14 @@ pub struct Run {
 /// Releases a run's rows however it ends.
 struct Lease {
     runtime: Arc<TrainRuntime>,
-    key: String,
-    reusable: bool,
+    run: String,
+    rows: Option<String>,
+    ended: bool,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.runtime.store.release(&self.key, self.reusable);
+        self.runtime.store.close(&self.run, self.rows.as_deref().filter(|_| self.ended));
     }
 }
 
@@ -87,13 +89,26 @@ pub async fn train(
     rows: Sender<datafusion::error::Result<RecordBatch>>,
     passes: Count,
 ) -> Result<()> {
+    // A plan may be executed again while it runs.
+    static RUNS: AtomicU64 = AtomicU64::new(0);
     let runtime = TrainRuntime::of(&context)?;
-    let entry = runtime.store.entry(cache.key());
+    let shared = sources.reusable().then(|| cache.key().to_string());
+    let own = format!("{}/{}", spec.run, RUNS.fetch_add(1, Ordering::Relaxed));
+    let mut entry = runtime.store.open(&own, shared.as_deref());
+    if let (Some(key), true) = (&shared, entry.fitted().is_some())
+        && sources.check_unchanged(&context).await.is_err()
+    {
+        runtime.store.forget(key);
+        entry = runtime.store.open(&own, None);
+    }
     // Dropped last: a failed or cancelled run gives its memory back.
-    let _lease = Lease { runtime: Arc::clone(&runtime), key: cache.key().into(), reusable: sources.reusable() };
+    let mut lease = Lease { runtime: Arc::clone(&runtime), run: own.clone(), rows: shared, ended: false };
     let family = find(&spec.family)?;
+    let cache = Arc::new(cache.with_key(own));
     let mut run = Run { spec, family, gradient, cache, sources, runtime, entry, context, rows: None, passes };
-    run.whole(rows).await
+    run.whole(rows).await?;
+    lease.ended = true;
+    Ok(())
 }
 
 impl Run {
@@ -107,7 +122,7 @@ impl Run {
         check_finite(&weights)?;
         let metrics = self.metrics(&setup, &frozen, &weights).await?;
         let mut transform = frozen.transform.clone();
-        impute_means(&mut transform, &setup);
+        impute_means(&mut transform, &setup, &self.entry);
         let model = Model {
             manifest: Manifest {
                 format: FORMAT,
@@ -142,9 +157,6 @@ impl Run {
 
     /// Reads the rows, unless they are resident, and settles everything that is fitted to them.
     async fn prepare(&mut self) -> Result<(Setup, Arc<Frozen>, u64)> {
-        let entry = Arc::clone(&self.entry);
-        // Two runs over the same rows: the second waits until the first has prepared them.
-        let _loading = entry.loading.lock().await;
         let fitted = match self.entry.fitted() {
             Some(fitted) => fitted,
             None => self.load().await?,
@@ -156,7 +168,12 @@ impl Run {
         let partial = self.fold(&frozen, fold.clone()).await?;
         let moments = fit::moments(&frozen.transform, &fold, &partial)?;
         self.entry.set_fitted(Fitted { profile: Arc::clone(&profile), frozen: Arc::clone(&frozen) });
-        let dropped = profile.rows - moments.rows - moments.eval_rows;
+        let counted = moments.rows + moments.eval_rows;
+        if self.rows != Some(profile.rows) || counted > profile.rows {
+            let seen = self.rows.unwrap_or(0);
+            return Err(MlError::Internal(format!("{} rows were read and {seen} were kept", profile.rows)));
+        }
+        let dropped = profile.rows - counted;
         if moments.rows == 0 {
             return Err(MlError::Data {
                 reason: format!(
@@ -223,7 +240,6 @@ impl Run {
 
     /// The first pass over the query, and what is fitted to it.
     async fn load(&mut self) -> Result<Fitted> {
-        self.entry.clear();
         let columns = &self.spec.columns.clone();
         let mut profile = Profile::empty(columns);
         for (part, _) in self.pass::<Profile>(Pass::Profile(columns.clone()), Stage::Raw).await? {
@@ -270,8 +286,13 @@ impl Run {
                 Ask::Done(outcome) => return Ok(outcome),
                 Ask::Evaluate { at, want } => (at, want),
             };
-            let fold = learner.objective.fold(&at, want)?;
-            let partial = self.fold(&frozen, fold).await?;
+            let mut fold = learner.objective.fold(&at, want)?;
+            let mut partial = self.fold(&frozen, fold.clone()).await?;
+            if partial.rows == 0 && fold.sample.is_some_and(|sample| sample.resident) {
+                // Equal rows come or stay out together, so a sample of few distinct rows can be empty.
+                fold.sample = None;
+                partial = self.fold(&frozen, fold).await?;
+            }
             let evaluation = learner.objective.read(&at, want, &partial)?;
             if !matches!(want, Want::Curvature | Want::Candidates { .. }) && !evaluation.value.is_finite() {
                 return Err(MlError::Numeric {
@@ -372,7 +393,7 @@ impl Run {
             warnings.push(format!("not converged after {} iterations: {}", outcome.iterations, outcome.reason));
         }
         if self.spec.volatile {
-            warnings.push("the training query contains a volatile function: training again gives another model".into());
+            warnings.push("the training query has a volatile function, or a LIMIT without ORDER BY: training again may give another model".into());
         }
         warnings
     }
@@ -428,9 +449,12 @@ fn on_missing(spec: &TrainSpec) -> Result<OnMissing> {
 }
 
 /// Prediction may meet a missing value in a column that had none at training: it takes the mean then, too.
-fn impute_means(transform: &mut crate::transform::FittedTransform, setup: &Setup) {
-    for (span, feature) in setup.layout.spans().zip(&mut transform.features) {
-        if let Encoding::Numeric { impute } = &mut feature.encoding {
+/// What was imputed at training stays as it was.
+fn impute_means(transform: &mut crate::transform::FittedTransform, setup: &Setup, entry: &Entry) {
+    let Some(Fitted { profile, .. }) = entry.fitted() else { return };
+    for ((span, feature), seen) in setup.layout.spans().zip(&mut transform.features).zip(&profile.features) {
+        let complete = matches!(seen, FeatureProfile::Number(range) if range.missing == 0);
+        if let (Encoding::Numeric { impute }, true) = (&mut feature.encoding, complete) {
             *impute = setup.moments.mean[span.offset];
         }
     }
