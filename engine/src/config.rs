@@ -57,7 +57,7 @@ pub static OPTIONS: [OptionSpec; 5] = [
         kind: OptionKind::Bytes,
         default: "",
         at_start: false,
-        doc: "The part of the memory limit in which training keeps prepared rows between steps. \
+        doc: "The memory in which prepared rows stay after a training, for the next one over the same files. \
               Default: half of the memory limit.",
     },
     OptionSpec {

@@ -12,6 +12,7 @@ use futures::StreamExt;
 use sinew_ml::columns::Columns;
 use sinew_ml::model::Model;
 use sinew_ml::operators::TrainNode;
+use sinew_ml::runtime::TrainRuntime;
 use sinew_ml::training::{TrainSpec, report};
 use sinew_sql::plan::WEIGHT_INPUT;
 use sinew_sql::{PlannedTrain, Spelling, TrainStatement, plan_train};
@@ -19,6 +20,7 @@ use sinew_sql::{PlannedTrain, Spelling, TrainStatement, plan_train};
 use super::Session;
 use super::execution::{Execution, ExecutionKind};
 use super::models::load_models;
+use crate::config::SessionOptions;
 use crate::error::{Result, SinewError};
 use crate::warehouse::{Artifact, PublishMode};
 
@@ -38,6 +40,7 @@ pub async fn run(session: &Session, train: &TrainStatement) -> Result<Execution>
         }
     }
     let plan = plan(session, train).await?;
+    keep_rows(session);
     let frame = session.context().execute_logical_plan(plan).await?;
     let task = Arc::new(frame.task_ctx());
     let plan = frame.create_physical_plan().await?;
@@ -59,6 +62,15 @@ pub async fn run(session: &Session, train: &TrainStatement) -> Result<Execution>
         }
     });
     Ok(Execution::new(ExecutionKind::Training, Arc::new(shown), rows.boxed()))
+}
+
+/// How much memory rows may take after their training, as `SET sinew.cache_limit` says now.
+fn keep_rows(session: &Session) {
+    let state = session.context().state();
+    let options = state.config_options().extensions.get::<SessionOptions>();
+    if let (Some(options), Some(runtime)) = (options, state.config().get_extension::<TrainRuntime>()) {
+        runtime.store.keep(options.cache_limit());
+    }
 }
 
 /// The plan of `EXPLAIN [ANALYZE] TRAIN MODEL`. With ANALYZE the training runs, and nothing is published.
