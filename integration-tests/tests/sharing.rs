@@ -98,3 +98,33 @@ async fn a_cancelled_training_leaves_its_neighbour_alone() {
         assert_eq!(weights(&engine, "m").await, expected, "round {round}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_file_or_eight_cold_or_warm_any_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = "SELECT value % 101 AS a, CASE WHEN value % 5 > 0 THEN sin(value) END AS b, \
+                concat('k', value % 7) AS c, value % 3 AS y, value FROM generate_series(1, 80000)";
+    let writer = Engine::new(1);
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    writer.run(&format!("COPY ({rows}) TO '{}' STORED AS PARQUET", path("one/0.parquet"))).await;
+    for part in 0..8 {
+        let some = format!("SELECT * FROM ({rows}) WHERE value % 8 = {part}");
+        writer.run(&format!("COPY ({some}) TO '{}' STORED AS PARQUET", path(&format!("eight/{part}.parquet")))).await;
+    }
+    let bits = |model: Vec<f64>| model.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+    let mut expected = None;
+    for threads in [1, 2, 3, 8] {
+        for files in ["one", "eight"] {
+            let engine = Engine::new(threads);
+            // The second training finds the rows of the first.
+            for _ in 0..2 {
+                let train = "TRAIN MODEL m USING logistic_regression PREDICT y OPTIONS (reg_param = 0.001)";
+                engine.run(&format!("{train} AS SELECT * EXCEPT (value) FROM '{}/'", path(files))).await;
+                let sql = "SELECT PREDICT_PROBA(m, '1', *) AS p FROM (SELECT 7 AS a, 0.5 AS b, 'k3' AS c)";
+                let mut found = bits(weights(&engine, "m").await);
+                found.extend(bits(engine.numbers(sql).await));
+                assert_eq!(*expected.get_or_insert(found.clone()), found, "{threads} threads, {files}");
+            }
+        }
+    }
+}
