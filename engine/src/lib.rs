@@ -23,4 +23,4 @@ pub mod warehouse;
 
 pub use config::SessionOptions;
 pub use error::{Result, SinewError};
-pub use session::{Execution, ExecutionKind, Session, Statements};
+pub use session::{Execution, ExecutionKind, Host, Session, Statements};

@@ -8,14 +8,15 @@ use datafusion::catalog::{DynamicFileCatalog, MemoryCatalogProviderList, UrlTabl
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use sinew_ml::kernels::Cpu;
 use sinew_ml::operators::{Local, TrainPlanner};
-use sinew_ml::runtime::TrainRuntime;
+use sinew_ml::runtime::{StepRunner, TrainRuntime};
 use sinew_ml::store::BlockStore;
 
 use crate::config::SessionOptions;
@@ -46,46 +47,84 @@ impl QueryPlanner for Planner {
     }
 }
 
-/// A context with these options; opens no file and no warehouse.
-///
-/// # Errors
-/// When the folder for spilling cannot be used.
-pub fn build(options: &SessionOptions) -> Result<SessionContext> {
-    let mut config = SessionConfig::new()
-        .with_information_schema(true)
-        .with_default_catalog_and_schema(CATALOG, SCHEMA)
-        .with_target_partitions(options.threads())
-        .with_option_extension(options.clone());
-    let execution = &mut config.options_mut().execution;
-    // A plan that is executed again must read the same files again; a shared queue would be empty by then.
-    execution.enable_file_stream_work_stealing = false;
-    // Strings have the type they have in the file, the same for every format and on the wire.
-    execution.parquet.schema_force_view_types = false;
-    config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+/// What the process that hosts sessions brings: where their plans run.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The config that sessions begin with.
+    pub config: SessionConfig,
+    /// Where the steps of a training run.
+    pub runner: Arc<dyn StepRunner>,
+    /// Rules that look at every physical plan, after DataFusion's own.
+    pub rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+}
 
-    let limit = usize::try_from(options.memory_limit()).unwrap_or(usize::MAX);
-    let named = std::num::NonZeroUsize::new(NAMED_CONSUMERS).unwrap_or(std::num::NonZeroUsize::MIN);
-    let pool = TrackConsumersPool::new(FairSpillPool::new(limit), named);
-    // A listing that is kept would not see the files that come and change during a session.
-    let mut runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_object_list_cache_limit(0);
-    if let Some(folder) = options.spill_dir() {
-        runtime = runtime.with_temp_file_path(folder);
+impl Host {
+    /// Everything runs in this process.
+    pub fn embedded() -> Self {
+        Self { config: SessionConfig::new(), runner: Arc::new(Local), rules: Vec::new() }
+    }
+}
+
+/// What all sessions of a process share: memory, spill files, object stores, resident rows.
+#[derive(Clone, Debug)]
+pub struct Resources {
+    host: Host,
+    runtime: Arc<RuntimeEnv>,
+    training: Arc<TrainRuntime>,
+}
+
+impl Resources {
+    /// The resources of a process with these options; opens no file and no warehouse.
+    ///
+    /// # Errors
+    /// When the folder for spilling cannot be used.
+    pub fn new(options: &SessionOptions, host: Host) -> Result<Self> {
+        let limit = usize::try_from(options.memory_limit()).unwrap_or(usize::MAX);
+        let named = std::num::NonZeroUsize::new(NAMED_CONSUMERS).unwrap_or(std::num::NonZeroUsize::MIN);
+        let pool = TrackConsumersPool::new(FairSpillPool::new(limit), named);
+        // A listing that is kept would not see the files that come and change during a session.
+        let mut runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_object_list_cache_limit(0);
+        if let Some(folder) = options.spill_dir() {
+            runtime = runtime.with_temp_file_path(folder);
+        }
+        let store = Arc::new(BlockStore::default());
+        store.keep(options.cache_limit());
+        let training =
+            Arc::new(TrainRuntime { backend: Arc::new(Cpu::new()), store, runner: Arc::clone(&host.runner) });
+        Ok(Self { host, runtime: runtime.build_arc()?, training })
     }
 
-    let files = Arc::new(FileTables::default());
-    let catalogs = Arc::new(MemoryCatalogProviderList::new());
-    let catalogs = DynamicFileCatalog::new(catalogs, Arc::clone(&files) as Arc<dyn UrlTableFactory>);
-    let store = Arc::new(BlockStore::default());
-    store.keep(options.cache_limit());
-    let training = TrainRuntime { backend: Arc::new(Cpu::new()), store, runner: Arc::new(Local) };
-    let state = SessionStateBuilder::new()
-        .with_config(config.with_extension(Arc::new(training)))
-        .with_query_planner(Arc::new(Planner))
-        .with_runtime_env(runtime.build_arc()?)
-        .with_default_features()
-        .with_catalog_list(Arc::new(catalogs))
-        .build();
-    let context = SessionContext::new_with_state(state);
-    files.bind(context.state_weak_ref());
-    Ok(context)
+    /// A context with tables and settings of its own.
+    pub fn context(&self, options: &SessionOptions) -> SessionContext {
+        let mut config = self
+            .host
+            .config
+            .clone()
+            .with_information_schema(true)
+            .with_default_catalog_and_schema(CATALOG, SCHEMA)
+            .with_target_partitions(options.threads())
+            .with_option_extension(options.clone());
+        let execution = &mut config.options_mut().execution;
+        // A plan that is executed again must read the same files again; a shared queue would be empty by then.
+        execution.enable_file_stream_work_stealing = false;
+        // Strings have the type they have in the file, the same for every format and on the wire.
+        execution.parquet.schema_force_view_types = false;
+        config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+
+        let files = Arc::new(FileTables::default());
+        let catalogs = Arc::new(MemoryCatalogProviderList::new());
+        let catalogs = DynamicFileCatalog::new(catalogs, Arc::clone(&files) as Arc<dyn UrlTableFactory>);
+        let mut state = SessionStateBuilder::new()
+            .with_config(config.with_extension(Arc::clone(&self.training)))
+            .with_query_planner(Arc::new(Planner))
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_default_features()
+            .with_catalog_list(Arc::new(catalogs));
+        for rule in &self.host.rules {
+            state = state.with_physical_optimizer_rule(Arc::clone(rule));
+        }
+        let context = SessionContext::new_with_state(state.build());
+        files.bind(context.state_weak_ref());
+        context
+    }
 }

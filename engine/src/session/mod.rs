@@ -15,6 +15,7 @@ use datafusion::prelude::SessionContext;
 use futures::FutureExt;
 use sinew_sql::Statement;
 
+pub use context::Host;
 pub(crate) use context::{CATALOG, SCHEMA};
 pub use execution::{Execution, ExecutionKind, Statements};
 pub use split::{Piece, split};
@@ -35,7 +36,9 @@ struct Inner {
     context: SessionContext,
     options: SessionOptions,
     models: Arc<dyn ModelCatalog>,
+    location: Location,
     tables: StoredTables,
+    resources: context::Resources,
 }
 
 impl std::fmt::Debug for Inner {
@@ -50,15 +53,40 @@ impl Session {
     /// # Errors
     /// When an option cannot be used.
     pub fn embedded(options: SessionOptions) -> Result<Self> {
+        Self::hosted(options, Host::embedded())
+    }
+
+    /// Opens a session whose plans run where `host` says.
+    ///
+    /// # Errors
+    /// When an option cannot be used.
+    pub fn hosted(options: SessionOptions, host: Host) -> Result<Self> {
         let location = Location::parse(options.warehouse())?;
         location.check()?;
         let models: Arc<dyn ModelCatalog> = match options.warehouse() {
             "memory://" => Arc::new(MemoryCatalog::default()),
             _ => Arc::new(StoreCatalog::new(&location)),
         };
-        let context = context::build(&options)?;
+        let resources = context::Resources::new(&options, host)?;
+        Ok(Self::open(options, models, location, resources))
+    }
+
+    /// A session with temporary tables and settings of its own; it shares this one's warehouse, memory and
+    /// resident rows.
+    pub fn sibling(&self) -> Self {
+        let inner = &self.inner;
+        Self::open(inner.options.clone(), Arc::clone(&inner.models), inner.location.clone(), inner.resources.clone())
+    }
+
+    fn open(
+        options: SessionOptions,
+        models: Arc<dyn ModelCatalog>,
+        location: Location,
+        resources: context::Resources,
+    ) -> Self {
+        let context = resources.context(&options);
         let tables = StoredTables::new(&location);
-        Ok(Self { inner: Arc::new(Inner { context, options, models, tables }) })
+        Self { inner: Arc::new(Inner { context, options, models, location, tables, resources }) }
     }
 
     /// The statements of a script, to be started one after another.

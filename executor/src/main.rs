@@ -1,0 +1,3 @@
+//! The `sinew-executor` command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `sinew-scheduler` command.
+
+fn main() {}
