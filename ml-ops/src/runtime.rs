@@ -11,6 +11,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::backend::Backend;
 use crate::error::MlError;
+use crate::operators::parcel::Parcels;
 use crate::store::BlockStore;
 
 /// Where a step plan runs: in this process, or as a job on a cluster.
@@ -21,6 +22,9 @@ pub trait StepRunner: Debug + Send + Sync {
     /// # Errors
     /// The first error of any partition; the others are stopped.
     async fn run(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>>;
+
+    /// Says that a run has ended, however it did: nothing is kept for its steps any more.
+    fn release(&self, _run: &str) {}
 }
 
 /// Set once for each process, as an extension of every session's config.
@@ -32,9 +36,16 @@ pub struct TrainRuntime {
     pub store: Arc<BlockStore>,
     /// Where steps run; used by the process that hosts the session.
     pub runner: Arc<dyn StepRunner>,
+    /// Large parameters that this process fetched.
+    pub parcels: Parcels,
 }
 
 impl TrainRuntime {
+    /// A runtime that keeps nothing yet.
+    pub fn new(backend: Arc<dyn Backend>, store: Arc<BlockStore>, runner: Arc<dyn StepRunner>) -> Self {
+        Self { backend, store, runner, parcels: Parcels::default() }
+    }
+
     /// The runtime of the session a task belongs to.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use sinew_ml::columns::Columns;
 use sinew_ml::exact::Grid;
 use sinew_ml::family::Task;
 use sinew_ml::fold::{Fold, Kernel, Layout, Loss, RoleSet, Sample};
-use sinew_ml::operators::{FeatureCacheExec, GradientExec, Pass, SinewPhysicalCodec, Stage, TrainExec};
+use sinew_ml::operators::{FeatureCacheExec, GradientExec, Parcel, Pass, SinewPhysicalCodec, Stage, TrainExec};
 use sinew_ml::prepare::Frozen;
 use sinew_ml::split::{SplitRule, SplitSpec};
 use sinew_ml::training::TrainSpec;
@@ -99,20 +99,22 @@ fn a_step_with_its_parameters() {
     );
     for stage in [
         Stage::Raw,
-        Stage::Prepared(Arc::new(frozen.clone())),
-        Stage::Sampled(Arc::new(frozen), Sample::resident(0.3, 7)),
+        Stage::Prepared(Parcel::Here(Arc::new(frozen.clone()))),
+        Stage::Sampled(Parcel::Here(Arc::new(frozen)), Sample::resident(0.3, 7)),
     ] {
         let cache = FeatureCacheExec::new(rows(), "key".into(), stage.clone(), 2);
-        let plan = Arc::new(GradientExec::new(Arc::new(cache), Arc::new(Pass::Fold(fold.clone()))));
+        let plan = Arc::new(GradientExec::new(Arc::new(cache), Parcel::Here(Arc::new(Pass::Fold(fold.clone())))));
         let back = there_and_back(plan);
         let back = back.downcast_ref::<GradientExec>().unwrap();
-        assert_eq!(back.pass(), &Pass::Fold(fold.clone()));
+        assert_eq!(back.pass().here().unwrap().as_ref(), &Pass::Fold(fold.clone()));
         let cache = back.input().downcast_ref::<FeatureCacheExec>().unwrap();
         assert_eq!((cache.key(), cache.stage()), ("key", &stage));
     }
     let profile = Arc::new(GradientExec::new(
         Arc::new(FeatureCacheExec::new(rows(), "key".into(), Stage::Raw, 1)),
-        Arc::new(Pass::Profile(columns())),
+        Parcel::Here(Arc::new(Pass::Profile(columns()))),
     ));
-    assert_eq!(there_and_back(profile).downcast_ref::<GradientExec>().unwrap().pass(), &Pass::Profile(columns()));
+    let back = there_and_back(profile);
+    let back = back.downcast_ref::<GradientExec>().unwrap();
+    assert_eq!(back.pass().here().unwrap().as_ref(), &Pass::Profile(columns()));
 }

@@ -61,11 +61,8 @@ async fn train(
     data: &RecordBatch,
     how: &Arrangement,
 ) -> Result<Model, String> {
-    let runtime = Arc::new(TrainRuntime {
-        backend: Arc::new(Cpu::with_isa(how.isa)),
-        store: Arc::new(BlockStore::default()),
-        runner: Arc::new(Local),
-    });
+    let backend = Arc::new(Cpu::with_isa(how.isa));
+    let runtime = Arc::new(TrainRuntime::new(backend, Arc::new(BlockStore::default()), Arc::new(Local)));
     let config = SessionConfig::new().with_target_partitions(how.threads).with_extension(runtime);
     let mut environment = RuntimeEnvBuilder::new();
     if let Some(bytes) = how.memory {

@@ -89,8 +89,7 @@ impl Resources {
         }
         let store = Arc::new(BlockStore::default());
         store.keep(options.cache_limit());
-        let training =
-            Arc::new(TrainRuntime { backend: Arc::new(Cpu::new()), store, runner: Arc::clone(&host.runner) });
+        let training = Arc::new(TrainRuntime::new(Arc::new(Cpu::new()), store, Arc::clone(&host.runner)));
         Ok(Self { host, runtime: runtime.build_arc()?, training })
     }
 

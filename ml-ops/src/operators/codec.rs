@@ -12,7 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{FeatureCacheExec, GradientExec, Stage, TrainExec};
+use super::{FeatureCacheExec, GradientExec, Rows, Stage, TrainExec};
 use crate::error::MlError;
 use crate::functions::{ModelFunction, as_model_aggregate, as_model_function};
 use crate::model::Model;
@@ -55,11 +55,13 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
             }
             GRADIENT => {
                 let pass = postcard::from_bytes(data).map_err(|e| damaged(&e))?;
-                Arc::new(GradientExec::new(input, Arc::new(pass)))
+                Arc::new(GradientExec::new(input, pass))
             }
             CACHE => {
-                let (key, stage, partitions): (String, Stage, usize) = from_json(data)?;
-                Arc::new(FeatureCacheExec::new(input, key, stage, partitions))
+                let (key, rows_key, stage, rows, partitions): (String, String, Stage, Rows, usize) = from_json(data)?;
+                let cache = FeatureCacheExec::new(Arc::clone(&input), key, stage.clone(), partitions);
+                let cache = cache.with_rows_key(rows_key);
+                Arc::new(if rows == Rows::Units { cache.bound(input, stage) } else { cache })
             }
             other => return Err(damaged(&format!("unknown operator {other}"))),
         })
@@ -76,7 +78,8 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
         } else if let Some(gradient) = node.downcast_ref::<GradientExec>() {
             (GRADIENT, postcard::to_allocvec(gradient.pass()).map_err(|e| damaged(&e))?)
         } else if let Some(cache) = node.downcast_ref::<FeatureCacheExec>() {
-            (CACHE, to_json(&(cache.key(), cache.stage(), cache.properties().partitioning.partition_count()))?)
+            let partitions = cache.properties().partitioning.partition_count();
+            (CACHE, to_json(&(cache.key(), cache.rows_key(), cache.stage(), cache.rows(), partitions))?)
         } else {
             return self.inner.try_encode(node, buf, converter);
         };

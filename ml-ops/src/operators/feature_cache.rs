@@ -8,8 +8,11 @@
 //!  first pass     partition p runs input partitions p, p + P, ..       -> store, and up
 //!  later passes   partitions take the next block off a shared cursor   -> up
 //! ```
-//! Which partition sees which block is left to chance: every result above is an exact sum. The operator
-//! never asks for its rows by partition number, because a cluster hands a task a re-indexed slice.
+//! Which partition sees which block is left to chance: every result above is an exact sum.
+//!
+//! On a cluster the query below is bound to units, files or ranges of files that can be read alone, and
+//! partition p reads the units of file group p: from the store if this process has them, else from the file.
+//! Nothing is keyed by partition number, because a cluster hands a task a re-indexed slice of partitions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
@@ -29,7 +32,11 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
+use super::parcel::Parcel;
+use super::unit_reader::UnitReader;
+use super::units;
 use crate::columns::is_categorical;
+use crate::error::MlError;
 use crate::fold::Sample;
 use crate::prepare::{Frozen, with_hash};
 use crate::runtime::TrainRuntime;
@@ -44,17 +51,30 @@ pub enum Stage {
     /// As the query gives them, with a row hash.
     Raw,
     /// As kernels read them.
-    Prepared(Arc<Frozen>),
+    Prepared(Parcel<Frozen>),
     /// As kernels read them, only the rows of a sample that many passes ask for.
-    Sampled(Arc<Frozen>, Sample),
+    Sampled(Parcel<Frozen>, Sample),
+}
+
+/// Where a partition finds its rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Rows {
+    /// Those of the whole query, which this process reads once and keeps for a run.
+    Query,
+    /// Those of the units that the partition is given.
+    Units,
 }
 
 /// Keeps the rows of its input for later passes.
 #[derive(Clone, Debug)]
 pub struct FeatureCacheExec {
     input: Arc<dyn ExecutionPlan>,
+    /// The run.
     key: String,
+    /// The rows: the same for every run that would read and prepare them the same way.
+    rows_key: String,
     stage: Stage,
+    rows: Rows,
     cursor: Arc<AtomicUsize>,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
@@ -69,25 +89,55 @@ impl FeatureCacheExec {
             Stage::Prepared(_) | Stage::Sampled(_, _) => Arc::new(Schema::empty()),
         };
         let properties = super::properties(schema, partitions.max(1), EmissionType::Incremental);
-        Self { input, key, stage, cursor: Arc::default(), metrics: ExecutionPlanMetricsSet::new(), properties }
+        Self {
+            input,
+            rows_key: key.clone(),
+            key,
+            stage,
+            rows: Rows::Query,
+            cursor: Arc::default(),
+            metrics: ExecutionPlanMetricsSet::new(),
+            properties,
+        }
     }
 
     /// The same cache for one more pass. Metrics go on counting.
     pub fn next_pass(&self, stage: Stage, partitions: usize) -> Self {
         Self {
             metrics: self.metrics.clone(),
+            rows_key: self.rows_key.clone(),
             ..Self::new(Arc::clone(&self.input), self.key.clone(), stage, partitions)
         }
     }
 
-    /// The same cache under another key.
+    /// The same cache for another run over the same rows.
     pub fn with_key(&self, key: String) -> Self {
         Self { key, ..self.clone() }
     }
 
-    /// The key of its rows in the store.
+    /// The same cache, its rows named so that other runs recognise them.
+    pub fn with_rows_key(&self, rows_key: String) -> Self {
+        Self { rows_key, ..self.clone() }
+    }
+
+    /// The same cache over a query that is bound to units: one partition for each file group.
+    pub fn bound(&self, input: Arc<dyn ExecutionPlan>, stage: Stage) -> Self {
+        let partitions = input.output_partitioning().partition_count();
+        Self {
+            rows: Rows::Units,
+            rows_key: self.rows_key.clone(),
+            ..Self::new(input, self.key.clone(), stage, partitions)
+        }
+    }
+
+    /// The key of its run.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// The key of its rows.
+    pub fn rows_key(&self) -> &str {
+        &self.rows_key
     }
 
     /// Which form it yields.
@@ -95,9 +145,67 @@ impl FeatureCacheExec {
         &self.stage
     }
 
+    /// Where partitions find their rows.
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
     /// The query.
     pub fn input(&self) -> &Arc<dyn ExecutionPlan> {
         &self.input
+    }
+
+    /// Short names of the units a partition is given; none where it reads the whole query.
+    ///
+    /// # Errors
+    /// When the query below has no units.
+    pub fn units(&self, partition: usize) -> Result<Vec<u64>> {
+        if self.rows == Rows::Query {
+            return Ok(Vec::new());
+        }
+        let store = units::scan(&self.input).map_or("", |scan| scan.object_store_url.as_str());
+        let group = units::groups(&self.input)?.get(partition);
+        let files = group.map(|group| group.files()).unwrap_or_default();
+        Ok(files.iter().map(|file| units::id(&units::name(store, file))).collect())
+    }
+
+    /// The rows of a partition's units, one unit after another.
+    fn read_units(
+        &self,
+        partition: usize,
+        runtime: Arc<TrainRuntime>,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let files = units::groups(&self.input)?.get(partition).map(|group| group.files().to_vec());
+        let counted = Counted {
+            baseline: BaselineMetrics::new(&self.metrics, partition),
+            bytes: MetricBuilder::new(&self.metrics).counter("bytes", partition),
+        };
+        let reader =
+            Arc::new(UnitReader { query: Arc::clone(&self.input), rows_key: self.rows_key.clone(), runtime, context });
+        let stage = self.stage.clone();
+        let units = futures::stream::iter(files.unwrap_or_default().into_iter().map(Ok::<_, DataFusionError>));
+        let blocks = units
+            .and_then(move |file| {
+                let (reader, stage) = (Arc::clone(&reader), stage.clone());
+                async move { reader.read(file, stage).await }
+            })
+            .try_flatten()
+            .inspect_ok(move |batch| counted.count(batch));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), blocks)))
+    }
+}
+
+/// What a partition reports of its rows.
+struct Counted {
+    baseline: BaselineMetrics,
+    bytes: Count,
+}
+
+impl Counted {
+    fn count(&self, batch: &RecordBatch) {
+        self.baseline.record_output(batch.num_rows());
+        self.bytes.add(batch.get_array_memory_size());
     }
 }
 
@@ -106,44 +214,70 @@ struct Reader {
     runtime: Arc<TrainRuntime>,
     entry: Arc<Entry>,
     context: Arc<TaskContext>,
-    baseline: BaselineMetrics,
-    bytes: Count,
+    counted: Counted,
 }
 
 impl Reader {
-    fn count(&self, batch: &RecordBatch) {
-        self.baseline.record_output(batch.num_rows());
-        self.bytes.add(batch.get_array_memory_size());
-    }
-
     /// One batch of the query into the store, cut into blocks.
     fn keep(&self, batch: RecordBatch) -> Result<Vec<RecordBatch>> {
-        let batch = with_hash(&batch)?;
-        let mut blocks = Vec::with_capacity(1);
-        for start in (0..batch.num_rows()).step_by(BLOCK_ROWS) {
-            let block = batch.slice(start, BLOCK_ROWS.min(batch.num_rows() - start));
+        let blocks = blocks(&batch)?;
+        for block in &blocks {
             self.entry.push(block.clone(), &self.runtime.store, &self.context)?;
-            self.count(&block);
-            blocks.push(block);
+            self.counted.count(block);
         }
         Ok(blocks)
     }
 
     /// Block `i` of a pass, or `None` after the last.
-    fn block(&self, i: usize, stage: &Stage) -> Result<Option<RecordBatch>> {
+    async fn block(&self, i: usize, stage: &Stage) -> Result<Option<RecordBatch>> {
         if i >= self.entry.len() {
             return Ok(None);
         }
         let batch = match stage {
             Stage::Raw => self.entry.raw(i)?,
-            Stage::Prepared(frozen) => self.entry.prepared(i, frozen, &self.runtime.store, &self.context)?,
-            Stage::Sampled(frozen, sample) => {
-                self.entry.sampled(i, *sample, frozen, &self.runtime.store, &self.context)?
+            _ => {
+                let (frozen, sample) = open(stage, &self.runtime, &self.context).await?;
+                ready(&self.entry, i, &frozen, sample, &self.runtime, &self.context)?
             }
         };
-        self.count(&batch);
+        self.counted.count(&batch);
         Ok(Some(batch))
     }
+}
+
+/// A batch of the query as blocks with row hashes.
+pub(super) fn blocks(batch: &RecordBatch) -> Result<Vec<RecordBatch>> {
+    let batch = with_hash(batch)?;
+    let rows = batch.num_rows();
+    Ok((0..rows).step_by(BLOCK_ROWS).map(|start| batch.slice(start, BLOCK_ROWS.min(rows - start))).collect())
+}
+
+/// How the rows of a stage are prepared, and which of them are wanted.
+pub(super) async fn open(
+    stage: &Stage,
+    runtime: &TrainRuntime,
+    context: &TaskContext,
+) -> Result<(Arc<Frozen>, Option<Sample>)> {
+    match stage {
+        Stage::Raw => Err(MlError::Internal("raw rows are not prepared".into()).into()),
+        Stage::Prepared(frozen) => Ok((frozen.open(runtime, context).await?, None)),
+        Stage::Sampled(frozen, sample) => Ok((frozen.open(runtime, context).await?, Some(*sample))),
+    }
+}
+
+/// Block `i` of an entry as kernels read it.
+pub(super) fn ready(
+    entry: &Entry,
+    i: usize,
+    frozen: &Frozen,
+    sample: Option<Sample>,
+    runtime: &TrainRuntime,
+    context: &TaskContext,
+) -> Result<RecordBatch> {
+    Ok(match sample {
+        Some(sample) => entry.sampled(i, sample, frozen, &runtime.store, context)?,
+        None => entry.prepared(i, frozen, &runtime.store, context)?,
+    })
 }
 
 impl ExecutionPlan for FeatureCacheExec {
@@ -176,8 +310,12 @@ impl ExecutionPlan for FeatureCacheExec {
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = super::only_child(self.name(), children)?;
+        if self.rows == Rows::Units {
+            return Ok(Arc::new(self.bound(input, self.stage.clone())));
+        }
         let partitions = self.properties.partitioning.partition_count();
-        Ok(Arc::new(Self::new(input, self.key.clone(), self.stage.clone(), partitions)))
+        let cache = Self::new(input, self.key.clone(), self.stage.clone(), partitions);
+        Ok(Arc::new(cache.with_rows_key(self.rows_key.clone())))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -186,14 +324,15 @@ impl ExecutionPlan for FeatureCacheExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let runtime = TrainRuntime::of(&context)?;
+        if self.rows == Rows::Units {
+            return self.read_units(partition, runtime, context);
+        }
         let entry = runtime.store.entry(&self.key);
-        let reader = Arc::new(Reader {
-            runtime,
-            entry,
-            context: Arc::clone(&context),
+        let counted = Counted {
             baseline: BaselineMetrics::new(&self.metrics, partition),
             bytes: MetricBuilder::new(&self.metrics).counter("bytes", partition),
-        });
+        };
+        let reader = Arc::new(Reader { runtime, entry, context: Arc::clone(&context), counted });
         if self.stage == Stage::Raw && !reader.entry.loaded() {
             let inputs = self.input.output_partitioning().partition_count();
             let partitions = self.properties.partitioning.partition_count();
@@ -212,11 +351,11 @@ impl ExecutionPlan for FeatureCacheExec {
             return Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)));
         }
         let (stage, cursor) = (self.stage.clone(), Arc::clone(&self.cursor));
-        let blocks = futures::stream::try_unfold(reader, move |reader| {
-            let block = reader.block(cursor.fetch_add(1, Ordering::Relaxed), &stage);
+        let blocks = futures::stream::try_unfold((reader, stage), move |(reader, stage)| {
+            let i = cursor.fetch_add(1, Ordering::Relaxed);
             async move {
                 tokio::task::coop::consume_budget().await;
-                Ok(block?.map(|block| (block, reader)))
+                Ok(reader.block(i, &stage).await?.map(|block| (block, (reader, stage))))
             }
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), blocks)))

@@ -1,7 +1,7 @@
 //! One pass over the rows: what every block contributes, merged into one partial for each partition.
 //!
 //! The pass is plain data, so the operator means the same wherever it runs. Its output is one row,
-//! `(partial, rows)`: the encoded result and the rows it covers, which the driver checks.
+//! `(partial, rows, units)`: the encoded result, and the rows and units it covers, which the driver checks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 use futures::StreamExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::feature_cache::FeatureCacheExec;
+use super::parcel::Parcel;
 use crate::block::Block;
 use crate::columns::Columns;
 use crate::error::MlError;
@@ -43,14 +45,14 @@ pub enum Pass {
 #[derive(Clone, Debug)]
 pub struct GradientExec {
     input: Arc<dyn ExecutionPlan>,
-    pass: Arc<Pass>,
+    pass: Parcel<Pass>,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
 }
 
 impl GradientExec {
     /// A pass over `input`.
-    pub fn new(input: Arc<dyn ExecutionPlan>, pass: Arc<Pass>) -> Self {
+    pub fn new(input: Arc<dyn ExecutionPlan>, pass: Parcel<Pass>) -> Self {
         let partitions = input.output_partitioning().partition_count();
         let properties = super::properties(schema(), partitions, EmissionType::Final);
         Self { input, pass, metrics: ExecutionPlanMetricsSet::new(), properties }
@@ -58,11 +60,11 @@ impl GradientExec {
 
     /// Another pass over `input`. Metrics go on counting.
     pub fn next_pass(&self, input: Arc<dyn ExecutionPlan>, pass: Pass) -> Self {
-        Self { metrics: self.metrics.clone(), ..Self::new(input, Arc::new(pass)) }
+        Self { metrics: self.metrics.clone(), ..Self::new(input, Parcel::Here(Arc::new(pass))) }
     }
 
     /// What it computes.
-    pub fn pass(&self) -> &Pass {
+    pub fn pass(&self) -> &Parcel<Pass> {
         &self.pass
     }
 
@@ -90,10 +92,22 @@ pub fn results<T: DeserializeOwned>(batches: &[RecordBatch]) -> Result<Vec<(T, u
     Ok(found)
 }
 
+/// Short names of the units that a result row of a pass covers, in the order of the rows.
+///
+/// # Errors
+/// When the batch is not the output of a [`GradientExec`].
+pub fn covered(batch: &RecordBatch) -> Result<Vec<Vec<u64>>, MlError> {
+    let odd = || MlError::Internal("a step returned something other than a partial".into());
+    let units = batch.columns().get(2).and_then(|a| a.as_binary_opt::<i32>()).ok_or_else(odd)?;
+    let names = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|name| u64::from_le_bytes(*name)).collect();
+    units.iter().map(|bytes| bytes.map(names).ok_or_else(odd)).collect()
+}
+
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("partial", DataType::Binary, false),
         Field::new("rows", DataType::UInt64, false),
+        Field::new("units", DataType::Binary, false),
     ]))
 }
 
@@ -162,7 +176,7 @@ impl ExecutionPlan for GradientExec {
         children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(super::only_child(self.name(), children)?, Arc::clone(&self.pass))))
+        Ok(Arc::new(Self::new(super::only_child(self.name(), children)?, self.pass.clone())))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -171,16 +185,21 @@ impl ExecutionPlan for GradientExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let runtime = TrainRuntime::of(&context)?;
-        let blocks = self.input.execute(partition, context)?;
-        let pass = Arc::clone(&self.pass);
+        let units = self.input.downcast_ref::<FeatureCacheExec>().map(|cache| cache.units(partition)).transpose()?;
+        let units: Vec<u8> = units.unwrap_or_default().into_iter().flat_map(u64::to_le_bytes).collect();
+        let blocks = self.input.execute(partition, Arc::clone(&context))?;
+        let pass = self.pass.clone();
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let output = futures::stream::once(async move {
             let timer = baseline.elapsed_compute().timer();
+            let pass = pass.open(&runtime, &context).await?;
             let (bytes, rows) = run(&pass, blocks, &runtime).await?;
             timer.done();
             baseline.record_output(1);
             let partial: ArrayRef = Arc::new(BinaryArray::from_vec(vec![&bytes]));
-            Ok(RecordBatch::try_new(schema(), vec![partial, Arc::new(UInt64Array::from(vec![rows]))])?)
+            let rows: ArrayRef = Arc::new(UInt64Array::from(vec![rows]));
+            let units: ArrayRef = Arc::new(BinaryArray::from_vec(vec![&units]));
+            Ok(RecordBatch::try_new(schema(), vec![partial, rows, units])?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), output)))
     }
@@ -192,7 +211,8 @@ impl ExecutionPlan for GradientExec {
 
 impl DisplayAs for GradientExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let what = match self.pass.as_ref() {
+        let Some(pass) = self.pass.here() else { return write!(f, "GradientExec: parameters by reference") };
+        let what = match pass.as_ref() {
             Pass::Profile(columns) => {
                 format!("first pass profiles {} features, later ones as the solver asks", columns.features.len())
             }

@@ -22,7 +22,9 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 
 use super::feature_cache::{FeatureCacheExec, Stage};
 use super::gradient::{GradientExec, Pass};
+use super::parcel::Parcel;
 use super::sources::Sources;
+use super::units;
 use crate::error::MlError;
 use crate::training::{TrainSpec, report, train};
 
@@ -47,7 +49,7 @@ impl TrainExec {
         // The key follows when the plan is final; see `execute`.
         let cache = FeatureCacheExec::new(query, String::new(), Stage::Raw, partitions);
         let pass = Arc::new(Pass::Profile(spec.columns.clone()));
-        Self::new(spec, Arc::new(GradientExec::new(Arc::new(cache), pass)), device)
+        Self::new(spec, Arc::new(GradientExec::new(Arc::new(cache), Parcel::Here(pass))), device)
     }
 
     /// A training whose passes run copies of `gradient`, a [`GradientExec`] over a [`FeatureCacheExec`].
@@ -121,7 +123,8 @@ impl ExecutionPlan for TrainExec {
         let gradient = self.gradient.downcast_ref::<GradientExec>().ok_or_else(odd)?;
         let cache = gradient.input().downcast_ref::<FeatureCacheExec>().ok_or_else(odd)?;
         let sources = Sources::of(cache.input(), self.spec.volatile);
-        let cache = Arc::new(cache.with_key(self.key(&sources)?));
+        let key = self.key(&sources)?;
+        let cache = Arc::new(cache.with_key(key.clone()).with_rows_key(units::digest(&key)));
         let (spec, gradient) = (Arc::clone(&self.spec), Arc::new(gradient.clone()));
         let mut stream = RecordBatchReceiverStream::builder(self.schema(), ROWS_AHEAD);
         let rows = stream.tx();

@@ -30,7 +30,7 @@ use crate::fold::{Fold, Kernel, RoleSet};
 use crate::metrics;
 use crate::model::{DataSummary, FORMAT, IterationRecord, Manifest, Model};
 use crate::objective::Want;
-use crate::operators::{FeatureCacheExec, GradientExec, Pass, Sources, Stage, results};
+use crate::operators::{FeatureCacheExec, GradientExec, Parcel, Pass, Sources, Stage, results};
 use crate::optimizer::{Ask, Iteration, Outcome};
 use crate::partial::Partial;
 use crate::prepare::Frozen;
@@ -73,6 +73,7 @@ struct Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.runtime.store.close(&self.run, self.rows.as_deref().filter(|_| self.ended));
+        self.runtime.runner.release(&self.run);
     }
 }
 
@@ -333,8 +334,8 @@ impl Run {
         let mut rows = 0;
         let sample = fold.sample.filter(|sample| sample.resident);
         let stage = match sample {
-            Some(sample) => Stage::Sampled(Arc::clone(frozen), sample),
-            None => Stage::Prepared(Arc::clone(frozen)),
+            Some(sample) => Stage::Sampled(Parcel::Here(Arc::clone(frozen)), sample),
+            None => Stage::Prepared(Parcel::Here(Arc::clone(frozen))),
         };
         for (part, seen) in self.pass::<Partial>(Pass::Fold(fold), stage).await? {
             total.merge(part)?;

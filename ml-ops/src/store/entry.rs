@@ -1,47 +1,24 @@
-//! Where blocks of training data stay between passes: in memory under the pool's budget, else on disk.
-//!
-//! ```text
-//!  BlockStore ── run ────> Entry ──> [block 0: memory | block 1: memory | block 2: spilled file | ..]
-//!             ── rows ───>   raw rows of the query, replaced one by one by their prepared form
-//! ```
-//! A run reads into an entry of its own. When it has ended well, and its rows' key says that the same rows
-//! would be read again (unchanged files, no volatile function), the entry is shared: later runs with that
-//! key find it complete, and only ever read it. The least recently used ones go when memory is wanted.
+//! The blocks of one training query, or of one unit of its rows: raw, prepared, or in part a sample.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
-use std::io::BufReader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::UInt32Type;
-use datafusion::arrow::ipc::{reader::StreamReader, writer::StreamWriter};
-use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::spill_file::SpillFile;
 use parking_lot::Mutex;
 
+use super::BlockStore;
+use super::spill::{spill, unspill};
 use crate::block::HASH;
 use crate::error::{MlError, Result};
 use crate::fold::Sample;
 use crate::prepare::Frozen;
 use crate::profile::Profile;
-
-/// All resident training data of a process.
-#[derive(Debug, Default)]
-pub struct BlockStore {
-    /// Entries of runs under way.
-    runs: Mutex<HashMap<String, Arc<Entry>>>,
-    /// Complete entries by the key of their rows.
-    shared: Mutex<HashMap<String, Arc<Entry>>>,
-    clock: AtomicU64,
-    /// Bytes that entries may keep in memory after their run; 0 keeps none.
-    keep_bytes: AtomicU64,
-}
 
 /// The blocks of one training query.
 pub struct Entry {
@@ -50,8 +27,10 @@ pub struct Entry {
     fitted: Mutex<Option<Fitted>>,
     bytes: AtomicU64,
     spilled: AtomicU64,
-    used: AtomicU64,
+    pub(super) used: AtomicU64,
     loaded: AtomicBool,
+    /// What its prepared blocks were prepared by.
+    frozen: Mutex<Option<Arc<Frozen>>>,
     reservation: Mutex<Option<MemoryReservation>>,
 }
 
@@ -72,80 +51,33 @@ struct Stored {
     sampled: Option<(Sample, RecordBatch)>,
 }
 
+/// The raw blocks of an entry, whatever happens to the entry.
+pub struct RawBlocks {
+    places: Vec<Place>,
+}
+
+impl RawBlocks {
+    /// Block `i`, or `None` after the last.
+    ///
+    /// # Errors
+    /// When a spilled block cannot be read.
+    pub fn get(&self, i: usize) -> Result<Option<RecordBatch>> {
+        self.places.get(i).map(Place::read).transpose()
+    }
+}
+
 #[derive(Clone)]
 enum Place {
     Memory(RecordBatch),
     Disk(Arc<dyn SpillFile>),
 }
 
-impl BlockStore {
-    /// Lets entries stay after their run while they take at most `bytes` of memory together.
-    pub fn keep(&self, bytes: u64) {
-        self.keep_bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Begins a run: its entry is the shared one of these rows, complete, or else a new one of its own.
-    pub fn open(&self, run: &str, rows: Option<&str>) -> Arc<Entry> {
-        let entry = rows.and_then(|rows| self.shared.lock().get(rows).cloned());
-        let entry = entry.unwrap_or_else(|| Arc::new(Entry::new(run)));
-        entry.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-        self.runs.lock().insert(run.to_string(), Arc::clone(&entry));
-        entry
-    }
-
-    /// The entry of a run that was opened, or a new one where the run lives in another process.
-    pub fn entry(&self, run: &str) -> Arc<Entry> {
-        let mut runs = self.runs.lock();
-        Arc::clone(runs.entry(run.to_string()).or_insert_with(|| Arc::new(Entry::new(run))))
-    }
-
-    /// Ends a run. Its entry is shared under `rows` if it is complete and in memory, and there is room.
-    pub fn close(&self, run: &str, rows: Option<&str>) {
-        let entry = self.runs.lock().remove(run);
-        let mut shared = self.shared.lock();
-        if let (Some(entry), Some(rows)) = (entry, rows)
-            && entry.fitted.lock().is_some()
-            && entry.spilled() == 0
-        {
-            shared.entry(rows.to_string()).or_insert(entry);
+impl Place {
+    fn read(&self) -> Result<RecordBatch> {
+        match self {
+            Place::Memory(batch) => Ok(batch.clone()),
+            Place::Disk(file) => unspill(file),
         }
-        Self::evict(&mut shared, self.keep_bytes.load(Ordering::Relaxed));
-    }
-
-    /// Forgets the shared entry of these rows: they are no longer what they were.
-    pub fn forget(&self, rows: &str) {
-        self.shared.lock().remove(rows);
-    }
-
-    /// Drops shared entries that no run uses, the least recently used first, down to `limit` bytes.
-    fn evict(shared: &mut HashMap<String, Arc<Entry>>, limit: u64) {
-        let mut total: u64 = shared.values().map(|e| e.bytes()).sum();
-        let mut idle: Vec<_> = shared
-            .iter()
-            .filter(|(_, entry)| Arc::strong_count(entry) == 1)
-            .map(|(rows, entry)| (entry.used.load(Ordering::Relaxed), entry.bytes(), rows.clone()))
-            .collect();
-        idle.sort();
-        for (_, bytes, rows) in idle {
-            if total <= limit {
-                return;
-            }
-            total -= bytes;
-            shared.remove(&rows);
-        }
-    }
-
-    /// Drops every shared entry that no run uses; returns whether there was one.
-    pub fn evict_idle(&self) -> bool {
-        let mut shared = self.shared.lock();
-        let before = shared.len();
-        Self::evict(&mut shared, 0);
-        shared.len() < before
-    }
-
-    /// Bytes in memory of shared entries.
-    pub fn bytes(&self) -> u64 {
-        self.shared.lock().values().map(|e| e.bytes()).sum()
     }
 }
 
@@ -156,7 +88,7 @@ impl fmt::Debug for Entry {
 }
 
 impl Entry {
-    fn new(key: &str) -> Self {
+    pub(super) fn new(key: &str) -> Self {
         Self {
             key: key.into(),
             blocks: Mutex::default(),
@@ -165,6 +97,7 @@ impl Entry {
             spilled: AtomicU64::new(0),
             used: AtomicU64::new(0),
             loaded: AtomicBool::new(false),
+            frozen: Mutex::default(),
             reservation: Mutex::default(),
         }
     }
@@ -187,6 +120,25 @@ impl Entry {
     /// Says that the query was read to its end.
     pub fn set_loaded(&self) {
         self.loaded.store(true, Ordering::Release);
+    }
+
+    /// Whether its blocks are raw, or prepared by `frozen`; remembers it for those that are raw now.
+    pub fn suits(&self, frozen: &Arc<Frozen>) -> bool {
+        let mut known = self.frozen.lock();
+        match known.as_ref() {
+            Some(known) => Arc::ptr_eq(known, frozen) || known == frozen,
+            None => {
+                *known = Some(Arc::clone(frozen));
+                true
+            }
+        }
+    }
+
+    /// All blocks as the query gave them; `None` where one was prepared already.
+    pub fn all_raw(&self) -> Option<RawBlocks> {
+        let blocks = self.blocks.lock();
+        let raw = blocks.iter().all(|stored| !stored.prepared);
+        raw.then(|| RawBlocks { places: blocks.iter().map(|stored| stored.place.clone()).collect() })
     }
 
     /// Number of blocks.
@@ -268,7 +220,7 @@ impl Entry {
         let mut blocks = self.blocks.lock();
         if let Some(stored) = blocks.get_mut(i)
             && stored.sampled.as_ref().is_none_or(|(known, _)| *known != sample)
-            && self.grow(bytes, context)
+            && self.grow(bytes, store, context)
         {
             self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             if let Some((_, old)) = stored.sampled.replace((sample, rows.clone())) {
@@ -292,17 +244,13 @@ impl Entry {
     fn read(&self, i: usize) -> Result<(RecordBatch, bool)> {
         let stored = self.blocks.lock().get(i).cloned();
         let stored = stored.ok_or_else(|| MlError::Internal(format!("no block {i} in {}", self.key)))?;
-        let batch = match stored.place {
-            Place::Memory(batch) => batch,
-            Place::Disk(file) => unspill(&file)?,
-        };
-        Ok((batch, stored.prepared))
+        Ok((stored.place.read()?, stored.prepared))
     }
 
     /// Keeps a batch in memory if the pool has room, else writes it to disk.
     fn place(&self, batch: RecordBatch, store: &BlockStore, context: &TaskContext) -> Result<Place> {
         let bytes = size(&batch);
-        if self.grow(bytes, context) || (store.evict_idle() && self.grow(bytes, context)) {
+        if self.grow(bytes, store, context) || (store.evict_idle() && self.grow(bytes, store, context)) {
             self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             return Ok(Place::Memory(batch));
         }
@@ -338,10 +286,10 @@ impl Entry {
         Ok(())
     }
 
-    fn grow(&self, bytes: usize, context: &TaskContext) -> bool {
+    fn grow(&self, bytes: usize, store: &BlockStore, context: &TaskContext) -> bool {
         let mut slot = self.reservation.lock();
         let reservation =
-            slot.get_or_insert_with(|| MemoryConsumer::new("FeatureCache").register(context.memory_pool()));
+            slot.get_or_insert_with(|| MemoryConsumer::new("FeatureCache").register(&store.pool(context)));
         reservation.try_grow(bytes).is_ok()
     }
 
@@ -372,23 +320,4 @@ fn sample_rows(batch: &RecordBatch, sample: Sample) -> Result<RecordBatch> {
         .ok_or_else(|| MlError::Internal("a prepared block has no row hashes".into()))?;
     let rows = (0u32..).zip(hashes.values()).filter(|(_, hash)| sample.takes(**hash)).map(|(row, _)| row);
     Ok(take_record_batch(batch, &UInt32Array::from_iter_values(rows))?)
-}
-
-fn spill(batch: &RecordBatch, context: &TaskContext) -> Result<Arc<dyn SpillFile>> {
-    let file = context.runtime_env().disk_manager.create_tmp_file("the feature cache of a training")?;
-    let mut output = file.open_writer()?;
-    let mut writer = StreamWriter::try_new(&mut output, batch.schema_ref())?;
-    writer.write(batch)?;
-    writer.finish()?;
-    drop(writer);
-    output.finish()?;
-    Ok(file)
-}
-
-fn unspill(file: &Arc<dyn SpillFile>) -> Result<RecordBatch> {
-    let path = file.path().ok_or_else(|| MlError::Internal("a spilled block is not a local file".into()))?;
-    let input = BufReader::new(File::open(path).map_err(DataFusionError::from)?);
-    let mut reader = StreamReader::try_new(input, None)?;
-    let batch = reader.next().ok_or_else(|| MlError::Internal("a spilled block is empty".into()))?;
-    Ok(batch?)
 }
