@@ -91,7 +91,7 @@ impl OptionSpec {
     ///
     /// # Errors
     /// When it is outside the type or range; `written` is how the reader named the option.
-    fn check(&self, written: &str, value: &str) -> Result<String> {
+    pub(crate) fn check(&self, written: &str, value: &str) -> Result<String> {
         let value = value.trim();
         let refuse = |expected: String| {
             Err(SinewError::Config { name: written.into(), value: value.into(), expected: format!("write {expected}") })

@@ -74,6 +74,25 @@ pub enum SinewError {
         source: Option<Box<DataFusionError>>,
     },
 
+    /// The cluster cannot do its work now.
+    #[error("SINEW-3301: {reason}; {hint}")]
+    Cluster {
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Two processes of a cluster are of different versions.
+    #[error("SINEW-3302: {what} is of version {theirs}, and this process of version {ours}; install one version")]
+    Version {
+        /// The other process.
+        what: String,
+        /// Its version.
+        theirs: String,
+        /// The version of this one.
+        ours: String,
+    },
+
     /// A name cannot be used for a model or a table.
     #[error("SINEW-3101: {reason}; the name given is '{name}'")]
     BadName {

@@ -15,6 +15,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod error;
 pub mod manual;
 pub mod session;
@@ -23,4 +24,4 @@ pub mod warehouse;
 
 pub use config::SessionOptions;
 pub use error::{Result, SinewError};
-pub use session::{Execution, ExecutionKind, Host, Session, Statements};
+pub use session::{Execution, ExecutionKind, Host, Session, Statements, environment};

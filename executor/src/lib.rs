@@ -1,2 +1,18 @@
-//! The cluster's executor: runs plans and training steps next to the data. It comes with the cluster;
-//! this crate holds its place in the line of imports.
+//! The executor of a cluster: Ballista's, assembled with our codec, device, feature cache and cancellation.
+//!
+//! ```text
+//!  main ── settings ── folder ── wait for the scheduler ── Ballista's executor process ── signal: drain, exit 0
+//!                                                                     └── lost the scheduler: begin again
+//! ```
+
+mod cancel;
+mod clients;
+mod engine;
+mod folder;
+mod ports;
+mod resources;
+mod scheduler;
+mod server;
+mod settings;
+
+pub use server::main;

@@ -1,3 +1,7 @@
 //! The `sinew-executor` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sinew_executor::main()
+}

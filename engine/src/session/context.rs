@@ -65,6 +65,16 @@ impl Host {
     }
 }
 
+/// Where a process with these options finds object stores and puts what does not fit into memory.
+pub fn environment(options: &SessionOptions) -> RuntimeEnvBuilder {
+    // A listing that is kept would not see the files that come and change during a session.
+    let environment = RuntimeEnvBuilder::new().with_object_list_cache_limit(0);
+    match options.spill_dir() {
+        Some(folder) => environment.with_temp_file_path(folder),
+        None => environment,
+    }
+}
+
 /// What all sessions of a process share: memory, spill files, object stores, resident rows.
 #[derive(Clone, Debug)]
 pub struct Resources {
@@ -82,11 +92,7 @@ impl Resources {
         let limit = usize::try_from(options.memory_limit()).unwrap_or(usize::MAX);
         let named = std::num::NonZeroUsize::new(NAMED_CONSUMERS).unwrap_or(std::num::NonZeroUsize::MIN);
         let pool = TrackConsumersPool::new(FairSpillPool::new(limit), named);
-        // A listing that is kept would not see the files that come and change during a session.
-        let mut runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_object_list_cache_limit(0);
-        if let Some(folder) = options.spill_dir() {
-            runtime = runtime.with_temp_file_path(folder);
-        }
+        let runtime = environment(options).with_memory_pool(Arc::new(pool));
         let store = Arc::new(BlockStore::default());
         store.keep(options.cache_limit());
         let training = Arc::new(TrainRuntime::new(Arc::new(Cpu::new()), store, Arc::clone(&host.runner)));

@@ -15,8 +15,8 @@ use datafusion::prelude::SessionContext;
 use futures::FutureExt;
 use sinew_sql::Statement;
 
-pub use context::Host;
 pub(crate) use context::{CATALOG, SCHEMA};
+pub use context::{Host, environment};
 pub use execution::{Execution, ExecutionKind, Statements};
 pub use split::{Piece, split};
 

@@ -1,0 +1,103 @@
+//! Ballista's execution engine, with tasks that stop when they are cancelled.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ballista_core::JobId;
+use ballista_core::serde::protobuf::{RuntimeStatsReport, ShuffleWritePartition, TaskColumnStats, WindowStateReport};
+use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::prelude::SessionConfig;
+
+use crate::cancel::{CancelExec, Guard, guard};
+use crate::clients::Clients;
+
+/// Puts a [`CancelExec`] below the writer of every stage.
+pub struct Engine {
+    inner: DefaultExecutionEngine,
+}
+
+impl Engine {
+    /// An engine that reads the results of other executors through `clients`.
+    pub fn new(clients: Arc<Clients>) -> Self {
+        Self { inner: DefaultExecutionEngine::with_client_pool(clients) }
+    }
+}
+
+impl ExecutionEngine for Engine {
+    fn create_query_stage_exec(
+        &self,
+        job_id: JobId,
+        stage_id: usize,
+        task_id: usize,
+        global_output_partition_ids: Vec<usize>,
+        plan: Arc<dyn ExecutionPlan>,
+        work_dir: &str,
+        config: &SessionConfig,
+    ) -> Result<Arc<dyn QueryStageExecutor>> {
+        let (guard, token) = guard();
+        let below = plan
+            .children()
+            .into_iter()
+            .map(|child| Arc::new(CancelExec::new(Arc::clone(child), token.clone())) as Arc<dyn ExecutionPlan>);
+        let below = below.collect();
+        let plan = plan.replace_children(below, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
+        let inner = self.inner.create_query_stage_exec(
+            job_id,
+            stage_id,
+            task_id,
+            global_output_partition_ids,
+            plan,
+            work_dir,
+            config,
+        )?;
+        Ok(Arc::new(Stage { inner, guard: parking_lot::Mutex::new(Some(guard)) }))
+    }
+}
+
+/// A stage whose streams end with the future that runs it.
+#[derive(Debug)]
+struct Stage {
+    inner: Arc<dyn QueryStageExecutor>,
+    guard: parking_lot::Mutex<Option<Guard>>,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl QueryStageExecutor for Stage {
+    async fn execute_query_stage(
+        &self,
+        task_id: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<Vec<ShuffleWritePartition>> {
+        // Dropped with this future: at its end, and when the task is aborted.
+        let _guard = self.guard.lock().take();
+        self.inner.execute_query_stage(task_id, context).await
+    }
+
+    fn collect_plan_metrics(&self) -> Vec<MetricsSet> {
+        self.inner.collect_plan_metrics()
+    }
+
+    fn collect_runtime_stats_reports(&self) -> Vec<RuntimeStatsReport> {
+        self.inner.collect_runtime_stats_reports()
+    }
+
+    fn collect_window_state_reports(&self) -> Result<Vec<WindowStateReport>> {
+        self.inner.collect_window_state_reports()
+    }
+
+    fn collect_column_stats(&self) -> Vec<TaskColumnStats> {
+        self.inner.collect_column_stats()
+    }
+}

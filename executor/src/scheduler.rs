@@ -1,0 +1,75 @@
+//! Finding the scheduler: waiting for one that does not answer yet, refusing one of another version.
+
+use std::time::Duration;
+
+use sinew::{Result, SinewError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Between two attempts, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// An answer is there sooner.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The version is a line.
+const LONGEST: u64 = 4096;
+
+/// Waits until the scheduler answers, and compares versions.
+///
+/// # Errors
+/// When it does not answer in time, or is of another version.
+pub async fn find(host: &str, port: u16, wait: Duration) -> Result<()> {
+    let started = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    let mut said = false;
+    loop {
+        let error = match timeout(PATIENCE, version(host, port)).await {
+            Ok(Ok(version)) => return compare(host, port, &version),
+            Ok(Err(error)) => error,
+            Err(_) => std::io::Error::from(std::io::ErrorKind::TimedOut),
+        };
+        if started.elapsed() >= wait {
+            return Err(SinewError::Io {
+                what: format!(
+                    "looking for a scheduler at {host}:{port} for {} s; start sinew-scheduler, or name its cluster \
+                     address with --scheduler",
+                    wait.as_secs()
+                ),
+                source: error,
+            });
+        }
+        if !said {
+            log::warn!("no scheduler answers at {host}:{port} yet ({error}); waiting for it");
+            said = true;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// The scheduler's version, asked for by the plainest request there is.
+async fn version(host: &str, port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect((host, port)).await?;
+    let request = format!("GET /sinew/version HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(LONGEST).read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.trim().to_string()),
+        _ => Err(std::io::Error::other("what answers there is no Sinew scheduler")),
+    }
+}
+
+fn compare(host: &str, port: u16, version: &str) -> Result<()> {
+    let own = env!("CARGO_PKG_VERSION");
+    if version == own {
+        return Ok(());
+    }
+    Err(SinewError::Version {
+        what: format!("the scheduler at {host}:{port}"),
+        theirs: version.into(),
+        ours: own.into(),
+    })
+}
