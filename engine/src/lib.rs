@@ -16,6 +16,7 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod flight;
 pub mod manual;
 pub mod session;
 pub mod tables;
