@@ -209,6 +209,83 @@ pub enum SinewError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// No server answers at an address.
+    #[error("SINEW-3301: cannot reach {url}: {reason}; start a server there with 'sinew serve', or check the address")]
+    Unreachable {
+        /// The address as written.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The connection to a server broke.
+    #[error(
+        "SINEW-3302: the connection to {url} broke: {reason}; the statement is cancelled where it had not ended, \
+         so look what is there (SHOW MODELS, SHOW TABLES) before it is run again"
+    )]
+    Disconnected {
+        /// The address.
+        url: String,
+        /// What the connection said.
+        reason: String,
+    },
+    /// The error of a server, as it says it.
+    #[error("{text}")]
+    Remote {
+        /// Its text, code first.
+        text: String,
+        /// What carried it.
+        status: Box<tonic::Status>,
+    },
+    /// What answers is no server of ours, or something between refused.
+    #[error("SINEW-3303: {url} answered {answer}; is it a Sinew server?")]
+    Answered {
+        /// The address.
+        url: String,
+        /// Status and text.
+        answer: String,
+        /// What carried it.
+        status: Box<tonic::Status>,
+    },
+    /// A request of a client is not one.
+    #[error("SINEW-3304: {what}; {hint}")]
+    Request {
+        /// What is wrong.
+        what: String,
+        /// What to send instead.
+        hint: String,
+    },
+    /// A ticket or a prepared statement is not known in this session.
+    #[error(
+        "SINEW-3305: {what} is not known in this session: it has expired, was closed, or belongs to another; {hint}"
+    )]
+    UnknownHandle {
+        /// What the client holds.
+        what: String,
+        /// How to get a new one.
+        hint: String,
+    },
+    /// The session that a client names is over.
+    #[error(
+        "SINEW-3306: the session has ended, or the server was started again; connect again (settings and temporary \
+         tables of the session are gone)"
+    )]
+    SessionEnded,
+    /// A limit of the server was reached.
+    #[error("SINEW-3307: the limit of {what} is reached; {hint}")]
+    TooMany {
+        /// What there is too much of, with the limit.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A server cannot listen at an address.
+    #[error("SINEW-3308: cannot listen at {address}: {reason}")]
+    Listen {
+        /// The address as written.
+        address: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// An error of another part, which brings its own code.
     #[error("{text}")]
     Coded {

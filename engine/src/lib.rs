@@ -17,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod error;
+pub mod flight;
 pub mod manual;
 pub mod session;
 pub mod tables;

@@ -23,6 +23,11 @@ pub trait StepRunner: Debug + Send + Sync {
     /// The first error of any partition; the others are stopped.
     async fn run(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>>;
 
+    /// Places where partitions run at the same time, where that is not the session's number of threads.
+    fn slots(&self) -> Option<usize> {
+        None
+    }
+
     /// Says that a run has ended, however it did: nothing is kept for its steps any more.
     fn release(&self, _run: &str) {}
 }

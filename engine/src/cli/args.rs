@@ -7,7 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 
 use super::output::Format;
-use crate::config::{OPTIONS, SessionOptions};
+use crate::config::{OPTIONS, OptionSpec, SessionOptions};
+use crate::error::SinewError;
 
 /// What to do.
 #[derive(Debug)]
@@ -20,8 +21,8 @@ pub enum Action {
     File(String),
     /// Show what sinew does.
     Demo,
-    /// Something that comes later: what, and what to use instead.
-    Unavailable(&'static str, &'static str),
+    /// Serve Flight SQL at this address.
+    Serve(String),
 }
 
 /// The command line.
@@ -35,7 +36,12 @@ pub struct Settings {
     pub quiet: bool,
     /// How the session is opened.
     pub options: SessionOptions,
+    /// The server that runs statements; `None` means this process.
+    pub connect: Option<String>,
 }
+
+/// Where `sinew serve` listens if it is not told.
+const LISTEN: &str = "127.0.0.1:50051";
 
 const ABOUT: &str = "SQL and machine learning in one dataflow engine";
 const EXAMPLES: &str = "\
@@ -44,6 +50,8 @@ Examples:
   sinew -c \"SELECT * FROM 'data/*.parquet' LIMIT 5\"   run statements and leave
   sinew -f report.sql --format csv > report.csv      run a file
   sinew demo                                         train and score on data that comes with sinew
+  sinew serve                                        serve this engine to other programs
+  sinew --connect grpc://127.0.0.1:50051             a shell whose statements run there
 
 Exit codes: 0 all statements ran, 1 a statement failed, 2 the command line is wrong.";
 
@@ -79,11 +87,24 @@ fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Results only: no progress, notes or timing"),
         ))
-        .arg(Arg::new("connect").long("connect").value_name("URL").help("Use a cluster (not in this version)"))
+        .arg(
+            Arg::new("connect")
+                .long("connect")
+                .value_name("URL")
+                .help("Run statements on a server, such as grpc://127.0.0.1:50051"),
+        )
         .subcommand(
             Command::new("demo").about("Train and score on data that comes with sinew, and show what to try next"),
         )
-        .subcommand(Command::new("serve").about("Serve Flight SQL (not in this version)"));
+        .subcommand(
+            Command::new("serve").about("Serve Flight SQL, for sinew --connect and other clients").arg(
+                Arg::new("listen")
+                    .long("listen")
+                    .value_name("ADDRESS")
+                    .default_value(LISTEN)
+                    .help("Address and port to listen at; port 0 is any that is free"),
+            ),
+        );
     for spec in &OPTIONS {
         let name = match spec.flag().trim_start_matches("--") {
             "threads" => "threads",
@@ -105,23 +126,37 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, 
         if asked { ExitCode::SUCCESS } else { ExitCode::from(super::USAGE) }
     })?;
     let text = |name: &str| matches.get_one::<String>(name).cloned();
-    let action = match (matches.subcommand_name(), text("connect"), text("command"), text("file")) {
-        (_, Some(_), ..) => Action::Unavailable("--connect", "leave it out to run statements in this process"),
-        (Some("serve"), ..) => Action::Unavailable("sinew serve", "run statements with sinew -c, -f or the shell"),
+    let refuse = |error: SinewError| super::complain(&error, super::USAGE);
+    let action = match (matches.subcommand(), text("command"), text("file")) {
+        (Some(("serve", serve)), ..) => {
+            Action::Serve(serve.get_one::<String>("listen").cloned().unwrap_or_else(|| LISTEN.into()))
+        }
         (Some(_), ..) => Action::Demo,
-        (None, _, Some(text), _) => Action::Text(text),
-        (None, _, _, Some(file)) => Action::File(file),
+        (None, Some(text), _) => Action::Text(text),
+        (None, _, Some(file)) => Action::File(file),
         _ => Action::Shell,
     };
-    let refuse = |error: crate::SinewError| super::complain(&error, super::USAGE);
+    let connect = text("connect");
+    let elsewhere = |spec: &OptionSpec, value: &str| SinewError::Config {
+        name: spec.flag(),
+        value: value.into(),
+        expected: "with --connect the server's own options hold; give it where the server starts".into(),
+    };
+    if let (Some(url), Action::Serve(_) | Action::Demo) = (&connect, &action) {
+        let expected = "it goes with -c, -f or the shell".into();
+        return Err(refuse(SinewError::Config { name: "--connect".into(), value: url.clone(), expected }));
+    }
     let mut options = SessionOptions::from_env().map_err(refuse)?;
     for spec in &OPTIONS {
         if let Some(value) = text(spec.name) {
+            if connect.is_some() {
+                return Err(refuse(elsewhere(spec, &value)));
+            }
             options.set(spec.name, &spec.flag(), &value).map_err(refuse)?;
         }
     }
     let format = text("format").and_then(|name| Format::named(&name)).unwrap_or_default();
-    Ok(Settings { action, format, quiet: matches.get_flag("quiet"), options })
+    Ok(Settings { action, format, quiet: matches.get_flag("quiet"), options, connect })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod demo;
 mod output;
 mod progress;
 mod run;
+mod serve;
 mod shell;
 mod signals;
 
@@ -33,10 +34,6 @@ pub fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    if let Action::Unavailable(what, hint) = &settings.action {
-        let (what, hint) = ((*what).to_string(), (*hint).to_string());
-        return complain(&SinewError::NotAvailable { what, hint }, USAGE);
-    }
     let script = match read_script(&settings.action) {
         Ok(script) => script,
         Err(error) => return complain(&error, FAILED),
@@ -57,17 +54,23 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Done | Outcome::Closed) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(FAILED),
         Ok(Outcome::Signalled(code)) => ExitCode::from(code),
+        Err(error @ (SinewError::Unreachable { .. } | SinewError::Listen { .. })) => complain(&error, FAILED),
         Err(error) => complain(&error, USAGE),
     }
 }
 
 fn act(runtime: &tokio::runtime::Runtime, settings: Settings, script: Option<String>) -> Result<Outcome> {
-    if matches!(settings.action, Action::Demo) {
-        return runtime.block_on(demo::run(&settings));
+    match &settings.action {
+        Action::Demo => return runtime.block_on(demo::run(&settings)),
+        Action::Serve(address) => return serve::run(runtime, address, &settings),
+        _ => {}
     }
-    let session = {
-        let _inside = runtime.enter();
-        Session::embedded(settings.options.clone())?
+    let session = match &settings.connect {
+        Some(url) => runtime.block_on(Session::connect(url))?,
+        None => {
+            let _inside = runtime.enter();
+            Session::embedded(settings.options.clone())?
+        }
     };
     match script {
         Some(script) => Ok(runtime.block_on(run::script(&session, &script, &settings))),
@@ -81,7 +84,7 @@ fn read_script(action: &Action) -> Result<Option<String>> {
         Action::Text(text) => return Ok(Some(text.clone())),
         Action::File(name) if name != "-" => name,
         Action::Shell if std::io::stdin().is_terminal() => return Ok(None),
-        Action::Demo | Action::Unavailable(..) => return Ok(None),
+        Action::Demo | Action::Serve(_) => return Ok(None),
         Action::File(_) | Action::Shell => {
             let mut bytes = Vec::new();
             std::io::stdin()

@@ -4,7 +4,7 @@
 //! a person waits.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,8 +15,14 @@ use tokio::sync::broadcast::{Receiver, Sender, channel};
 /// read blocks its thread, and nothing else would end the process then.
 const GRACE: Duration = Duration::from_millis(1200);
 
-/// Whether Ctrl-C ends the process, as it does in a script, or one statement, as in the shell.
-static SCRIPT: AtomicBool = AtomicBool::new(false);
+/// What a signal ends.
+static MODE: AtomicU8 = AtomicU8::new(SHELL);
+/// Ctrl-C ends one statement.
+const SHELL: u8 = 0;
+/// Ctrl-C ends the process.
+const SCRIPT: u8 = 1;
+/// Both signals end the process when its clients are served.
+const SERVER: u8 = 2;
 
 /// Exit code after Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
@@ -36,7 +42,13 @@ impl Signals {
 
     /// As [`Self::listen`], for a script: it ends soon after a signal, whatever holds it up.
     pub fn listen_for_script() -> Self {
-        SCRIPT.store(true, Ordering::Relaxed);
+        MODE.store(SCRIPT, Ordering::Relaxed);
+        Self::listen()
+    }
+
+    /// As [`Self::listen`], for a server: it decides itself when it ends.
+    pub fn listen_for_server() -> Self {
+        MODE.store(SERVER, Ordering::Relaxed);
         Self::listen()
     }
 
@@ -76,7 +88,8 @@ async fn tell(mut interrupt: Signal, mut terminate: Signal, to: Sender<u8>) {
             Some(()) = terminate.recv() => TERMINATED,
             else => return,
         };
-        if code == TERMINATED || SCRIPT.load(Ordering::Relaxed) {
+        let mode = MODE.load(Ordering::Relaxed);
+        if mode == SCRIPT || (mode == SHELL && code == TERMINATED) {
             tokio::spawn(async move {
                 tokio::time::sleep(GRACE).await;
                 std::process::exit(i32::from(code));

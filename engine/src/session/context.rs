@@ -10,6 +10,7 @@ use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
@@ -54,6 +55,8 @@ pub struct Host {
     pub config: SessionConfig,
     /// Where the steps of a training run.
     pub runner: Arc<dyn StepRunner>,
+    /// Rules that look at every logical plan, before DataFusion's own.
+    pub logical_rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
     /// Rules that look at every physical plan, after DataFusion's own.
     pub rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
 }
@@ -61,7 +64,7 @@ pub struct Host {
 impl Host {
     /// Everything runs in this process.
     pub fn embedded() -> Self {
-        Self { config: SessionConfig::new(), runner: Arc::new(Local), rules: Vec::new() }
+        Self { config: SessionConfig::new(), runner: Arc::new(Local), logical_rules: Vec::new(), rules: Vec::new() }
     }
 }
 
@@ -99,6 +102,13 @@ impl Resources {
         Ok(Self { host, runtime: runtime.build_arc()?, training })
     }
 
+    /// Plans of a cluster have as many partitions as it has cores now.
+    pub fn follow(&self, context: &SessionContext) {
+        if let Some(slots) = self.host.runner.slots() {
+            context.state_ref().write().config_mut().options_mut().execution.target_partitions = slots.max(1);
+        }
+    }
+
     /// A context with tables and settings of its own.
     pub fn context(&self, options: &SessionOptions) -> SessionContext {
         let mut config = self
@@ -125,6 +135,10 @@ impl Resources {
             .with_runtime_env(Arc::clone(&self.runtime))
             .with_default_features()
             .with_catalog_list(Arc::new(catalogs));
+        if !self.host.logical_rules.is_empty() {
+            let rules = self.host.logical_rules.iter().cloned().chain(Optimizer::default().rules);
+            state = state.with_optimizer_rules(rules.collect());
+        }
         for rule in &self.host.rules {
             state = state.with_physical_optimizer_rule(Arc::clone(rule));
         }

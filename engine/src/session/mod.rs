@@ -1,9 +1,11 @@
 //! A session: SQL in, streams of rows out.
 
 mod context;
+mod elsewhere;
 mod execution;
 mod models;
 mod plain;
+mod prepared;
 mod show;
 mod split;
 mod train;
@@ -18,15 +20,18 @@ use sinew_sql::Statement;
 pub(crate) use context::{CATALOG, SCHEMA};
 pub use context::{Host, environment};
 pub use execution::{Execution, ExecutionKind, Statements};
+pub(crate) use prepared::Prepared;
 pub use split::{Piece, split};
 
 use crate::config::SessionOptions;
 use crate::error::{Result, SinewError};
+use crate::flight::Remote;
 use crate::tables::StoredTables;
 use crate::warehouse::models::unknown_model;
 use crate::warehouse::{Location, MemoryCatalog, ModelCatalog, StoreCatalog};
 
-/// SQL and machine learning in this process. Cloning is cheap; clones share tables, models and settings.
+/// SQL and machine learning, in this process or on a server. Cloning is cheap; clones share tables, models and
+/// settings.
 #[derive(Clone, Debug)]
 pub struct Session {
     inner: Arc<Inner>,
@@ -39,6 +44,8 @@ struct Inner {
     location: Location,
     tables: StoredTables,
     resources: context::Resources,
+    /// The server that runs the statements, where this process does not.
+    remote: Option<Remote>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -68,14 +75,30 @@ impl Session {
             _ => Arc::new(StoreCatalog::new(&location)),
         };
         let resources = context::Resources::new(&options, host)?;
-        Ok(Self::open(options, models, location, resources))
+        Ok(Self::open(options, models, location, resources, None))
     }
 
     /// A session with temporary tables and settings of its own; it shares this one's warehouse, memory and
     /// resident rows.
     pub fn sibling(&self) -> Self {
         let inner = &self.inner;
-        Self::open(inner.options.clone(), Arc::clone(&inner.models), inner.location.clone(), inner.resources.clone())
+        let (models, location) = (Arc::clone(&inner.models), inner.location.clone());
+        let remote = inner.remote.as_ref().map(Remote::sibling);
+        Self::open(inner.options.clone(), models, location, inner.resources.clone(), remote)
+    }
+
+    /// A session on the server at `url`, such as `grpc://127.0.0.1:50051`: statements run there, and their
+    /// rows come here as they would from [`Self::embedded`]. [`Self::context`] and [`Self::models`] reach
+    /// nothing there in this version; use [`Self::sql`].
+    ///
+    /// # Errors
+    /// When the address cannot be used, or no server answers there.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let remote = Remote::connect(url).await?;
+        let options = SessionOptions::in_memory();
+        let location = Location::parse(options.warehouse())?;
+        let resources = context::Resources::new(&options, Host::embedded())?;
+        Ok(Self::open(options, Arc::new(elsewhere::ElsewhereCatalog), location, resources, Some(remote)))
     }
 
     fn open(
@@ -83,10 +106,14 @@ impl Session {
         models: Arc<dyn ModelCatalog>,
         location: Location,
         resources: context::Resources,
+        remote: Option<Remote>,
     ) -> Self {
-        let context = resources.context(&options);
+        let context = match &remote {
+            None => resources.context(&options),
+            Some(_) => elsewhere::context(),
+        };
         let tables = StoredTables::new(&location);
-        Self { inner: Arc::new(Inner { context, options, models, location, tables, resources }) }
+        Self { inner: Arc::new(Inner { context, options, models, location, tables, resources, remote }) }
     }
 
     /// The statements of a script, to be started one after another.
@@ -94,7 +121,7 @@ impl Session {
         Statements::new(self.clone(), script)
     }
 
-    /// The DataFusion context below.
+    /// The DataFusion context below. That of a connected session knows no tables and refuses to run plans.
     pub fn context(&self) -> &SessionContext {
         &self.inner.context
     }
@@ -111,6 +138,9 @@ impl Session {
 
     /// Names of tables and models, for completion; what cannot be read is left out.
     pub async fn names(&self) -> Vec<String> {
+        if self.inner.remote.is_some() {
+            return elsewhere::names(self).await;
+        }
         let mut names = self.inner.tables.names().await.unwrap_or_default();
         let catalog = self.inner.context.catalog(CATALOG).and_then(|c| c.schema(SCHEMA));
         names.extend(catalog.map(|schema| schema.table_names()).unwrap_or_default());
@@ -129,19 +159,25 @@ impl Session {
     /// # Errors
     /// When it does not parse or cannot be planned.
     pub async fn run(&self, piece: &Piece) -> Result<Execution> {
-        let started = async {
+        if let Some(remote) = &self.inner.remote {
+            return remote.run(piece).await;
+        }
+        guarded(async {
             match sinew_sql::parse(&piece.in_place())?.pop() {
                 Some(statement) => self.start(statement).await,
                 None => Ok(Execution::done()),
             }
-        };
-        match AssertUnwindSafe(started).catch_unwind().await {
-            Ok(result) => result,
-            Err(panic) => Err(SinewError::from_panic(&*panic)),
-        }
+        })
+        .await
+    }
+
+    /// Parses one statement, and plans it if DataFusion does.
+    pub(crate) async fn prepare(&self, piece: &Piece) -> Result<Prepared> {
+        guarded(Prepared::new(self, &piece.in_place())).await
     }
 
     async fn start(&self, statement: Statement) -> Result<Execution> {
+        self.inner.resources.follow(&self.inner.context);
         let batch = match statement {
             Statement::Query(query) => return plain::run(self, &query).await,
             Statement::Train(train) => return train::run(self, &train).await,
@@ -173,5 +209,13 @@ impl Session {
             }
         };
         Ok(Execution::of_batch(batch))
+    }
+}
+
+/// A panic of the engine below becomes an error of the statement.
+async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => Err(SinewError::from_panic(&*panic)),
     }
 }

@@ -14,13 +14,18 @@ use crate::error::{Result, SinewError};
 
 /// Plans and starts a statement of DataFusion's, whose functions may refer to models.
 pub async fn run(session: &Session, query: &QueryStatement) -> Result<Execution> {
+    let plan = plan(session, query).await?;
+    run_plan(session, plan, &query.text).await
+}
+
+/// Plans a statement of DataFusion's.
+pub async fn plan(session: &Session, query: &QueryStatement) -> Result<LogicalPlan> {
     let state = session.context().state();
     let references = state.resolve_table_references(&query.statement)?;
     not_yet(&references)?;
     session.tables().refresh(session.context(), &references).await?;
     let models = load_models(session, &query.models).await?;
-    let plan = plan_query(&state, query, models).await?;
-    run_plan(session, plan, &query.text).await
+    Ok(plan_query(&state, query, models).await?)
 }
 
 /// Views over models that come later.

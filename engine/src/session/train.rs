@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use datafusion::arrow::array::{Array, AsArray, Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::{Fields, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
@@ -77,6 +78,13 @@ fn keep_rows(session: &Session) {
 pub async fn explain(session: &Session, train: &TrainStatement, analyze: bool) -> Result<LogicalPlan> {
     let plan = plan(session, train).await?;
     Ok(LogicalPlanBuilder::from(plan).explain(false, analyze)?.build()?)
+}
+
+/// The columns of the report of a training.
+pub async fn schema(session: &Session, train: &TrainStatement) -> Result<SchemaRef> {
+    let plan = plan(session, train).await?;
+    let fields = plan.schema().fields().iter().filter(|field| field.name() != report::ARTIFACT);
+    Ok(Arc::new(Schema::new(fields.cloned().collect::<Fields>())))
 }
 
 async fn plan(session: &Session, train: &TrainStatement) -> Result<LogicalPlan> {

@@ -1,0 +1,28 @@
+//! Arrow Flight SQL: a session served to other programs, and a session over a connection.
+//!
+//! A statement that only reads is planned when a client asks for it and run each time its result is
+//! fetched. Everything else (TRAIN MODEL, definitions, writes) runs once, when it is asked for, and its small
+//! result is kept so that it can be fetched again.
+
+mod client;
+mod connection;
+mod run;
+mod schema;
+mod server;
+mod service;
+mod sessions;
+mod statements;
+mod status;
+mod workers;
+
+pub(crate) use client::Remote;
+pub use server::{ServeOptions, serve};
+
+/// The port of Flight SQL where an address names none.
+pub const PORT: u16 = 50051;
+/// Header and cookie by which a client stays in its session.
+const COOKIE: &str = "arrow_flight_session_id";
+/// Headers that say where in its script a statement begins, so that errors name the right place.
+const LINE: &str = "sinew-line";
+/// The column that belongs to [`LINE`].
+const COLUMN: &str = "sinew-column";

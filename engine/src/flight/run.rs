@@ -1,0 +1,262 @@
+//! A statement that runs once: its rows are kept, for clients that follow it and for those that come later.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tonic::Status;
+
+use super::schema::{client_batch, client_schema};
+use super::status::to_status;
+use super::workers::Workers;
+use crate::error::{Result, SinewError};
+use crate::session::{Execution, ExecutionKind};
+
+/// Bytes of rows that one statement may keep.
+const MOST_BYTES: usize = 64 << 20;
+/// Rows that are joined into one batch: reports come a row at a time, and a batch costs more than its row.
+const JOINED: usize = 256;
+
+/// A statement that was started.
+#[derive(Debug)]
+pub struct Run {
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+    task: Mutex<Option<AbortHandle>>,
+    followers: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    opened: Option<(ExecutionKind, SchemaRef)>,
+    batches: Vec<RecordBatch>,
+    bytes: usize,
+    end: Option<std::result::Result<(), Status>>,
+}
+
+/// Says how the run ended, however its task did.
+struct Ending(Arc<Run>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.finish(Err(to_status(&SinewError::Cancelled)));
+    }
+}
+
+impl Run {
+    /// Starts a statement on the workers. `started` gives its execution, and `held` is kept until it ends.
+    pub fn start(
+        workers: &Workers,
+        started: impl Future<Output = Result<Execution>> + Send + 'static,
+        held: impl Send + 'static,
+    ) -> Arc<Self> {
+        let state = State { opened: None, batches: Vec::new(), bytes: 0, end: None };
+        let run = Arc::new(Self {
+            state: Mutex::new(state),
+            changed: watch::channel(()).0,
+            task: Mutex::new(None),
+            followers: AtomicUsize::new(0),
+        });
+        let (inside, ending) = (Arc::clone(&run), Ending(Arc::clone(&run)));
+        let task = workers.0.spawn(async move {
+            let _held = held;
+            let result = inside.drive(started).await.map_err(|error| to_status(&error));
+            inside.finish(result);
+            drop(ending);
+        });
+        *run.task.lock() = Some(task.abort_handle());
+        run
+    }
+
+    async fn drive(&self, started: impl Future<Output = Result<Execution>>) -> Result<()> {
+        let mut execution = started.await?;
+        let schema = client_schema(&execution.schema());
+        self.state.lock().opened = Some((execution.kind(), Arc::clone(&schema)));
+        self.changed.send_replace(());
+        while let Some(batch) = execution.next().await {
+            self.keep(client_batch(&schema, &batch?)?)?;
+            self.changed.send_replace(());
+        }
+        Ok(())
+    }
+
+    fn keep(&self, batch: RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        let joined = state.batches.last().filter(|last| last.num_rows() + batch.num_rows() <= JOINED);
+        let (replaces, batch) = match joined.map(|last| concat_batches(&batch.schema(), [last, &batch])) {
+            Some(joined) => (true, joined.map_err(|e| SinewError::Internal(e.to_string()))?),
+            None => (false, batch),
+        };
+        if replaces && let Some(last) = state.batches.pop() {
+            state.bytes -= last.get_array_memory_size();
+        }
+        state.bytes += batch.get_array_memory_size();
+        state.batches.push(batch);
+        if state.bytes > MOST_BYTES {
+            return Err(SinewError::TooMany {
+                what: format!("{} MiB of rows of one statement that writes", MOST_BYTES >> 20),
+                hint: "write them to a table, and select from it".into(),
+            });
+        }
+        Ok(())
+    }
+
+    fn finish(&self, end: std::result::Result<(), Status>) {
+        self.state.lock().end.get_or_insert(end);
+        self.changed.send_replace(());
+    }
+
+    /// Stops the statement, if it still runs.
+    pub fn cancel(&self) {
+        self.finish(Err(to_status(&SinewError::Cancelled)));
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
+        }
+    }
+
+    /// Whether the statement has ended.
+    pub fn has_ended(&self) -> bool {
+        self.state.lock().end.is_some()
+    }
+
+    /// Bytes of rows kept.
+    pub fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+
+    /// Waits for kind and columns, which come before the first row.
+    ///
+    /// # Errors
+    /// When the statement failed before it had any.
+    pub async fn opened(&self) -> std::result::Result<(ExecutionKind, SchemaRef), Status> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            {
+                let state = self.state.lock();
+                match (&state.opened, &state.end) {
+                    (Some(opened), _) => return Ok(opened.clone()),
+                    (None, Some(Err(status))) => return Err(status.clone()),
+                    (None, Some(Ok(()))) => return Ok((ExecutionKind::Done, Arc::new(Schema::empty()))),
+                    (None, None) => {}
+                }
+            }
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Waits for the end; the number of rows.
+    ///
+    /// # Errors
+    /// When the statement failed.
+    pub async fn ended(&self) -> std::result::Result<usize, Status> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            {
+                let state = self.state.lock();
+                if let Some(end) = &state.end {
+                    return end.clone().map(|()| state.batches.iter().map(RecordBatch::num_rows).sum());
+                }
+            }
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// All rows from the first, and those to come. The statement is cancelled when nobody follows it any more.
+    pub fn follow(self: &Arc<Self>) -> BoxStream<'static, std::result::Result<RecordBatch, Status>> {
+        self.followers.fetch_add(1, Ordering::SeqCst);
+        let follower = Follower { run: Arc::clone(self), changed: self.changed.subscribe(), rows: 0, done: false };
+        futures::stream::unfold(follower, |mut follower| async move {
+            let item = follower.next().await?;
+            Some((item, follower))
+        })
+        .boxed()
+    }
+}
+
+/// One reader of a run.
+struct Follower {
+    run: Arc<Run>,
+    changed: watch::Receiver<()>,
+    rows: usize,
+    done: bool,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<std::result::Result<RecordBatch, Status>> {
+        while !self.done {
+            self.changed.borrow_and_update();
+            if let Some(batch) = self.unread() {
+                self.rows += batch.num_rows();
+                return Some(Ok(batch));
+            }
+            let end = self.run.state.lock().end.clone();
+            match end {
+                // Rows may have come between the two looks.
+                Some(_) if self.unread().is_some() => {}
+                Some(end) => {
+                    self.done = true;
+                    return end.err().map(Err);
+                }
+                None => {
+                    let _ = self.changed.changed().await;
+                }
+            }
+        }
+        None
+    }
+
+    fn unread(&self) -> Option<RecordBatch> {
+        let state = self.run.state.lock();
+        let mut before = 0;
+        for batch in &state.batches {
+            if self.rows < before + batch.num_rows() {
+                let from = self.rows - before;
+                return Some(batch.slice(from, batch.num_rows() - from));
+            }
+            before += batch.num_rows();
+        }
+        None
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if self.run.followers.fetch_sub(1, Ordering::SeqCst) == 1 && !self.run.has_ended() {
+            self.run.cancel();
+        }
+    }
+}
+
+/// Cancels a run when it is dropped, unless it is let go.
+#[derive(Debug)]
+pub struct Leash(Option<Arc<Run>>);
+
+impl Leash {
+    /// Holds a run.
+    pub fn new(run: &Arc<Run>) -> Self {
+        Self(Some(Arc::clone(run)))
+    }
+
+    /// The run goes on without this.
+    pub fn let_go(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if let Some(run) = self.0.take() {
+            run.cancel();
+        }
+    }
+}

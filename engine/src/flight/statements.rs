@@ -1,0 +1,222 @@
+//! The statements of a session: those prepared, and the results that tickets stand for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::datatypes::SchemaRef;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::run::Run;
+use super::sessions::Names;
+use crate::error::{Result, SinewError};
+use crate::session::{Piece, Prepared};
+
+/// How long a result can be fetched after it was last asked for.
+pub const KEPT: Duration = Duration::from_secs(300);
+/// Results a session keeps; the oldest makes room.
+const RESULTS: usize = 1_000;
+/// Bytes of rows a session keeps.
+const BYTES: usize = 128 << 20;
+/// Prepared statements a session may hold.
+const PREPARED: usize = 1_000;
+/// Statements a session may run at the same time.
+const RUNNING: usize = 64;
+
+/// What a ticket stands for.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Runs each time it is fetched.
+    Query(Arc<Query>),
+    /// Runs, or ran, once.
+    Run(Arc<Run>),
+}
+
+/// A planned query and the columns it was announced with.
+#[derive(Debug)]
+pub struct Query {
+    /// One plan for each row of parameters.
+    pub plans: Vec<Prepared>,
+    /// The columns as sent.
+    pub schema: SchemaRef,
+}
+
+/// A statement that a client prepared.
+#[derive(Clone, Debug)]
+pub struct PreparedText {
+    /// Its text.
+    pub piece: Piece,
+}
+
+#[derive(Debug)]
+struct Kept {
+    outcome: Outcome,
+    last: Instant,
+}
+
+/// The statements of one session.
+#[derive(Debug)]
+pub struct Statements {
+    names: Arc<Names>,
+    results: Mutex<HashMap<String, Kept>>,
+    prepared: Mutex<HashMap<String, PreparedText>>,
+    running: Arc<Semaphore>,
+    closed: watch::Sender<bool>,
+}
+
+impl Statements {
+    /// None.
+    pub fn new(names: Arc<Names>) -> Self {
+        let running = Arc::new(Semaphore::new(RUNNING));
+        Self { names, results: Mutex::default(), prepared: Mutex::default(), running, closed: watch::channel(false).0 }
+    }
+
+    /// Leave to run one more statement; held while it runs.
+    ///
+    /// # Errors
+    /// When the session is closed, or runs too many.
+    pub fn begin(&self) -> Result<OwnedSemaphorePermit> {
+        if *self.closed.borrow() {
+            return Err(SinewError::SessionEnded);
+        }
+        Arc::clone(&self.running).try_acquire_owned().map_err(|_| SinewError::TooMany {
+            what: format!("{RUNNING} statements that a session runs at the same time"),
+            hint: "wait for one to end, or use another connection".into(),
+        })
+    }
+
+    /// Waits until the session is closed.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut closed = self.closed.subscribe();
+        async move {
+            // A sender that is gone has closed the session as well.
+            let _ = closed.wait_for(|closed| *closed).await;
+        }
+    }
+
+    /// Whether a statement runs.
+    pub fn busy(&self) -> bool {
+        self.running.available_permits() < RUNNING
+    }
+
+    /// Keeps a result; its ticket.
+    pub fn keep(&self, outcome: Outcome) -> String {
+        let name = self.names.next();
+        let mut results = self.results.lock();
+        results.insert(name.clone(), Kept { outcome, last: Instant::now() });
+        let bytes = |results: &HashMap<String, Kept>| {
+            results
+                .values()
+                .map(|kept| if let Outcome::Run(run) = &kept.outcome { run.bytes() } else { 0 })
+                .sum::<usize>()
+        };
+        while results.len() > RESULTS || (results.len() > 1 && bytes(&results) > BYTES) {
+            let ended = results.iter().filter(|(ticket, kept)| **ticket != name && kept.outcome.has_ended());
+            let oldest = ended.min_by_key(|(_, kept)| kept.last).map(|(ticket, _)| ticket.clone());
+            match oldest {
+                Some(oldest) => results.remove(&oldest),
+                None => break,
+            };
+        }
+        name
+    }
+
+    /// What a ticket stands for.
+    ///
+    /// # Errors
+    /// When this session has no such ticket, or has it no longer.
+    pub fn result(&self, ticket: &[u8]) -> Result<Outcome> {
+        let mut results = self.results.lock();
+        let kept = std::str::from_utf8(ticket).ok().and_then(|ticket| results.get_mut(ticket));
+        let kept = kept.ok_or_else(|| SinewError::UnknownHandle {
+            what: "the ticket".into(),
+            hint: "run the statement again".into(),
+        })?;
+        kept.last = Instant::now();
+        Ok(kept.outcome.clone())
+    }
+
+    /// Drops a result; the statement stops if it still runs. Whether there was one.
+    pub fn cancel(&self, ticket: &[u8]) -> bool {
+        let removed = std::str::from_utf8(ticket).ok().and_then(|ticket| self.results.lock().remove(ticket));
+        match removed {
+            None => false,
+            Some(kept) => {
+                if let Outcome::Run(run) = kept.outcome {
+                    run.cancel();
+                }
+                true
+            }
+        }
+    }
+
+    /// Keeps a prepared statement; its handle.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn prepare(&self, prepared: PreparedText) -> Result<String> {
+        let mut all = self.prepared.lock();
+        if all.len() >= PREPARED {
+            return Err(SinewError::TooMany {
+                what: format!("{PREPARED} prepared statements of a session"),
+                hint: "close those that are not used".into(),
+            });
+        }
+        let name = self.names.next();
+        all.insert(name.clone(), prepared);
+        Ok(name)
+    }
+
+    /// A prepared statement.
+    ///
+    /// # Errors
+    /// When this session has none of that handle.
+    pub fn prepared(&self, handle: &[u8]) -> Result<PreparedText> {
+        let all = self.prepared.lock();
+        let found = std::str::from_utf8(handle).ok().and_then(|handle| all.get(handle)).cloned();
+        found.ok_or_else(|| SinewError::UnknownHandle {
+            what: "the prepared statement".into(),
+            hint: "prepare it again".into(),
+        })
+    }
+
+    /// Forgets a prepared statement; one that is not there is no error.
+    pub fn unprepare(&self, handle: &[u8]) {
+        if let Ok(handle) = std::str::from_utf8(handle) {
+            self.prepared.lock().remove(handle);
+        }
+    }
+
+    /// Drops results nobody asked for in time.
+    pub fn expire(&self) {
+        self.results.lock().retain(|_, kept| kept.last.elapsed() < KEPT || !kept.outcome.has_ended());
+    }
+
+    /// Stops everything, for good.
+    pub fn close(&self) {
+        self.closed.send_replace(true);
+        self.prepared.lock().clear();
+        let results: Vec<Kept> = self.results.lock().drain().map(|(_, kept)| kept).collect();
+        for kept in results {
+            if let Outcome::Run(run) = kept.outcome {
+                run.cancel();
+            }
+        }
+    }
+}
+
+impl Drop for Statements {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Outcome {
+    fn has_ended(&self) -> bool {
+        match self {
+            Self::Query(_) => true,
+            Self::Run(run) => run.has_ended(),
+        }
+    }
+}
