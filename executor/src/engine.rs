@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ballista_core::JobId;
+use ballista_core::error::BallistaError;
 use ballista_core::serde::protobuf::{RuntimeStatsReport, ShuffleWritePartition, TaskColumnStats, WindowStateReport};
 use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::SessionConfig;
+use sinew::SinewError;
 
 use crate::cancel::{CancelExec, Guard, guard};
 use crate::clients::Clients;
@@ -60,6 +62,17 @@ impl ExecutionEngine for Engine {
     }
 }
 
+/// An error as the reader should see it: Ballista carries errors of tasks as their `Debug` text, in which ours
+/// would lose their codes. What Ballista itself acts on stays as it is.
+fn readable(error: DataFusionError) -> DataFusionError {
+    let acted_on = match error.find_root() {
+        DataFusionError::IoError(_) => true,
+        DataFusionError::External(inner) => inner.is::<BallistaError>(),
+        _ => false,
+    };
+    if acted_on { error } else { DataFusionError::Execution(SinewError::from(error).to_string()) }
+}
+
 /// A stage whose streams end with the future that runs it.
 #[derive(Debug)]
 struct Stage {
@@ -82,7 +95,7 @@ impl QueryStageExecutor for Stage {
     ) -> Result<Vec<ShuffleWritePartition>> {
         // Dropped with this future: at its end, and when the task is aborted.
         let _guard = self.guard.lock().take();
-        self.inner.execute_query_stage(task_id, context).await
+        self.inner.execute_query_stage(task_id, context).await.map_err(readable)
     }
 
     fn collect_plan_metrics(&self) -> Vec<MetricsSet> {

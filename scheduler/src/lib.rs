@@ -1,2 +1,25 @@
-//! The cluster's scheduler: hosts sessions over many executors. It comes with the cluster; this crate
-//! holds its place in the line of imports.
+//! The scheduler of a cluster: Ballista's, assembled with our session, codec and placement, and the process
+//! that hosts sessions and the loops of trainings.
+//!
+//! ```text
+//!  client ── Flight SQL ──> engine's sessions ──┬─ query.rs: a query is a job ──────────┐
+//!                                               └─ steps.rs: a step is a job ── units ──┤
+//!                                                                                       v
+//!  executors <── gRPC ── Ballista's scheduler ── members.rs: which task runs where ── jobs.rs
+//!            ── heartbeats, and watch.rs: a connection that breaks when the executor dies
+//! ```
+
+mod assign;
+mod failure;
+mod jobs;
+mod launch;
+mod members;
+mod metrics;
+mod private;
+mod query;
+mod server;
+mod settings;
+mod steps;
+mod watch;
+
+pub use server::main;

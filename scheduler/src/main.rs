@@ -1,3 +1,7 @@
 //! The `sinew-scheduler` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sinew_scheduler::main()
+}

@@ -1,0 +1,258 @@
+//! A physical plan as a job: submitted in this process, waited for, its results fetched, its traces removed.
+//!
+//! Ballista lists every result of a partition that was run again after an executor was lost; only the last of
+//! each counts. It may lose the news that a job has ended, so the job is looked at from time to time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use ballista_core::JobId;
+use ballista_core::client::BallistaClient;
+use ballista_core::serde::protobuf::{JobStatus, PartitionLocation, job_status::Status};
+use ballista_scheduler::cluster::JobState;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionContext;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::failure;
+use crate::launch::{MESSAGE_BYTES, Refused};
+use crate::members::Members;
+use crate::server::Server;
+
+/// Between two looks at a job that says nothing.
+const LOOK: Duration = Duration::from_millis(500);
+/// News of a job that may wait to be read.
+const NEWS: usize = 64;
+
+/// Runs jobs on the cluster.
+pub struct Jobs {
+    server: OnceLock<Arc<Server>>,
+    state: Arc<dyn JobState>,
+    /// The executors.
+    pub members: Arc<Members>,
+    /// Jobs that no message could carry.
+    refused: Refused,
+    clients: Mutex<HashMap<(String, u16), BallistaClient>>,
+    /// How long a job waits for an executor when there is none.
+    grace: Duration,
+}
+
+/// What to run.
+pub struct Job {
+    /// Its name, by which [`Members::place`] knows it.
+    pub name: String,
+    /// The plan.
+    pub plan: Arc<dyn ExecutionPlan>,
+    /// The session it belongs to.
+    pub context: Arc<TaskContext>,
+    /// When it is given up, if it can be run again.
+    pub deadline: Option<Duration>,
+}
+
+/// How a job ended that did not fail by itself.
+pub enum Ended {
+    /// Its results, by partition.
+    Well(Finished),
+    /// It did not end in time; what it still does counts for nothing.
+    Late,
+}
+
+/// A job's results. Dropping it removes them from the executors.
+pub struct Finished {
+    /// Where the result of each partition lies, in their order.
+    pub partitions: Vec<PartitionLocation>,
+    running: Running,
+}
+
+/// A job that was submitted. Dropping it before its end cancels it.
+struct Running {
+    jobs: Arc<Jobs>,
+    id: JobId,
+    ended: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let (jobs, id, ended) = (Arc::clone(&self.jobs), self.id.clone(), self.ended);
+        // Outside of a runtime the process is about to end.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { jobs.clean_up(id, ended).await });
+        }
+    }
+}
+
+impl Jobs {
+    /// Runs jobs of a scheduler that [`Self::bind`] names.
+    pub fn new(state: Arc<dyn JobState>, members: Arc<Members>, refused: Refused, grace: Duration) -> Self {
+        Self { server: OnceLock::new(), state, members, refused, clients: Mutex::default(), grace }
+    }
+
+    /// Names the scheduler.
+    pub fn bind(&self, server: Arc<Server>) {
+        let _ = self.server.set(server);
+    }
+
+    fn server(&self) -> Result<&Arc<Server>> {
+        self.server.get().ok_or_else(|| failure::cluster("the scheduler is not ready", "wait a moment"))
+    }
+
+    /// Waits until an executor takes tasks.
+    ///
+    /// # Errors
+    /// When none does within the grace period.
+    pub async fn wait_for_executors(&self) -> Result<()> {
+        let started = Instant::now();
+        while self.members.slots() == 0 {
+            if started.elapsed() >= self.grace {
+                return Err(match self.members.why_none() {
+                    Some(reason) => failure::cluster(reason, "mount the folder on every executor, or use s3://, az:// or gs://"),
+                    None => failure::cluster(
+                        format!("there is no executor, and none came within {} s", self.grace.as_secs()),
+                        "start sinew-executor, or look at its log; the session works when one is there",
+                    ),
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Runs a job to its end. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// The error of the first task that failed for good.
+    pub async fn run(self: &Arc<Self>, job: Job) -> Result<Ended> {
+        self.wait_for_executors().await?;
+        let state = SessionStateBuilder::new()
+            .with_config(job.context.session_config().clone())
+            .with_runtime_env(job.context.runtime_env())
+            .build();
+        let context = Arc::new(SessionContext::new_with_state(state));
+        let (sender, news) = mpsc::channel(NEWS);
+        let submitted = self.server()?.submit_physical_plan(&job.name, context, job.plan, Some(sender)).await;
+        let id = submitted.map_err(|e| failure::of_job(&e.to_string()))?;
+        let mut running = Running { jobs: Arc::clone(self), id, ended: false };
+        let waited = match job.deadline {
+            Some(deadline) => timeout(deadline, self.wait(&running.id, news)).await,
+            None => Ok(self.wait(&running.id, news).await),
+        };
+        let Ok(status) = waited else { return Ok(Ended::Late) };
+        let status = status?;
+        running.ended = true;
+        match status.status {
+            Some(Status::Successful(done)) => {
+                let mut latest: BTreeMap<u32, PartitionLocation> = BTreeMap::new();
+                for location in done.partition_location {
+                    if let Some(partition) = &location.partition_id {
+                        latest.insert(partition.partition_id, location);
+                    }
+                }
+                Ok(Ended::Well(Finished { partitions: latest.into_values().collect(), running }))
+            }
+            Some(Status::Failed(failed)) => {
+                let refused = self.refused.lock().remove(&running.id);
+                Err(failure::of_job(&refused.unwrap_or(failed.error)))
+            }
+            other => Err(failure::cluster(format!("a job ended as {other:?}"), "run the statement again")),
+        }
+    }
+
+    /// The last news of a job.
+    async fn wait(&self, id: &JobId, mut news: mpsc::Receiver<JobStatus>) -> Result<JobStatus> {
+        let over = |status: &JobStatus| matches!(status.status, Some(Status::Successful(_) | Status::Failed(_)));
+        loop {
+            match timeout(LOOK, news.recv()).await {
+                Ok(Some(status)) if over(&status) => return Ok(status),
+                Ok(Some(_)) => {}
+                // Silence, or a channel that is gone: the job's own record is right.
+                Ok(None) | Err(_) => {
+                    let status = self.state.get_job_status(id).await.map_err(|e| failure::of_job(&e.to_string()))?;
+                    match status {
+                        Some(status) if over(&status) => return Ok(status),
+                        Some(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                        None => return Err(failure::cluster("a job was lost", "run the statement again")),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The rows of one partition.
+    ///
+    /// # Errors
+    /// When the executor that holds them does not answer.
+    pub async fn fetch(&self, location: &PartitionLocation) -> Result<SendableRecordBatchStream> {
+        let layout = location.layout();
+        let incomplete = || failure::cluster("a result has no address", "run the statement again");
+        let executor = location.executor_meta.as_ref().ok_or_else(incomplete)?;
+        let partition = location.partition_id.clone().ok_or_else(incomplete)?;
+        let (host, port) = (executor.host.clone(), executor.port as u16);
+        let lost = |e: ballista_core::error::BallistaError| {
+            failure::cluster(format!("executor {} was lost with results it held: {e}", executor.id), "run the statement again")
+        };
+        let known = self.clients.lock().get(&(host.clone(), port)).cloned();
+        let mut client = match known {
+            Some(client) => client,
+            None => {
+                let bytes = MESSAGE_BYTES as usize;
+                let client =
+                    BallistaClient::try_new(&host, port, bytes, false, None, 1, 50, 0, 0).await.map_err(lost)?;
+                self.clients.lock().insert((host.clone(), port), client.clone());
+                client
+            }
+        };
+        let fetched = client.fetch_partition(&executor.id, &partition.into(), location.file_id, layout, false).await;
+        if fetched.is_err() {
+            self.clients.lock().remove(&(host, port));
+        }
+        fetched.map_err(lost)
+    }
+
+    /// Cancels a job that still runs, and removes what is left of it.
+    async fn clean_up(&self, id: JobId, ended: bool) {
+        let Ok(server) = self.server() else { return };
+        if !ended {
+            if let Err(error) = server.cancel_job(id.clone()).await {
+                log::warn!("cancelling job {id}: {error}");
+            }
+            // The job must leave the scheduler's own books before its record goes.
+            let cancelled = async {
+                while let Ok(Some(status)) = self.state.get_job_status(&id).await {
+                    if matches!(status.status, Some(Status::Failed(_) | Status::Successful(_))) {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let _ = timeout(Duration::from_secs(10), cancelled).await;
+        }
+        server.state.executor_manager.clean_up_job_data(id.clone()).await;
+        if let Err(error) = self.state.remove_job(&id).await {
+            log::debug!("forgetting job {id}: {error}");
+        }
+    }
+}
+
+impl Finished {
+    /// Keeps the results where they are while `self` lives.
+    pub fn jobs(&self) -> &Arc<Jobs> {
+        &self.running.jobs
+    }
+
+    /// Bytes of all results.
+    pub fn bytes(&self) -> u64 {
+        let stats = self.partitions.iter().filter_map(|location| location.partition_stats.as_ref());
+        stats.map(|stats| u64::try_from(stats.num_bytes).unwrap_or(0)).sum()
+    }
+}
+
+/// An error as DataFusion's, for calls into Ballista that do not concern a job.
+pub fn internal(error: ballista_core::error::BallistaError) -> DataFusionError {
+    failure::cluster(error.to_string(), "look at the scheduler's log")
+}

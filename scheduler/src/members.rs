@@ -1,0 +1,255 @@
+//! The executors of the cluster, and which task runs on which of them.
+//!
+//! Steps of a training go where their rows are: the step says for each partition which executor holds it, and
+//! any other takes it when that one is gone. They take no core away from queries, which share the rest by
+//! turns. How many cores are free is counted anew from the tasks that run, each time, because Ballista's own
+//! counters drift when stages are rolled back.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ballista_core::JobId;
+use ballista_core::error::Result;
+use ballista_core::serde::protobuf::{ExecutorHeartbeat, executor_status, job_status, task_status};
+use ballista_core::serde::scheduler::{ExecutorData, ExecutorMetadata, TaskKey};
+use ballista_scheduler::cluster::memory::InMemoryClusterState;
+use ballista_scheduler::cluster::{
+    BoundTask, ClusterState, ClusterStateEventStream, ExecutorSlot, TaskDistributionPolicy,
+};
+use ballista_scheduler::state::execution_graph::{ExecutionGraphBox, TaskDescription, create_task_info};
+use ballista_scheduler::state::execution_stage::ExecutionStage;
+use ballista_scheduler::state::task_manager::JobInfoCache;
+use parking_lot::Mutex;
+
+/// One executor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub id: String,
+    /// Tasks at a time.
+    pub cores: usize,
+}
+
+/// All executors.
+#[derive(Default)]
+pub struct Members {
+    inner: InMemoryClusterState,
+    cores: Mutex<BTreeMap<String, u32>>,
+    /// Executors that cannot see the warehouse, and why.
+    blind: Mutex<HashMap<String, String>>,
+    /// For each job that says where its partitions run: the executor of every partition.
+    placements: Mutex<HashMap<String, Vec<String>>>,
+}
+
+impl Members {
+    /// The executors that take tasks, in the order of their names.
+    pub fn live(&self) -> Vec<Member> {
+        let blind = self.blind.lock();
+        let leaving = self.leaving();
+        let cores = self.cores.lock();
+        let usable = cores.iter().filter(|(id, _)| !blind.contains_key(*id) && !leaving.contains(*id));
+        usable.map(|(id, cores)| Member { id: id.clone(), cores: *cores as usize }).collect()
+    }
+
+    /// Cores of all executors that take tasks.
+    pub fn slots(&self) -> usize {
+        self.live().iter().map(|member| member.cores).sum()
+    }
+
+    /// Executors that have said they are about to end.
+    fn leaving(&self) -> HashSet<String> {
+        let heartbeats = self.inner.executor_heartbeats().into_iter();
+        let leaving = heartbeats.filter(|(_, heartbeat)| {
+            matches!(
+                heartbeat.status.as_ref().and_then(|status| status.status.as_ref()),
+                Some(executor_status::Status::Terminating(_) | executor_status::Status::Dead(_))
+            )
+        });
+        leaving.map(|(id, _)| id).collect()
+    }
+
+    /// Keeps an executor from tasks, with the reason, or lets it take them again.
+    pub fn set_blind(&self, id: &str, reason: Option<String>) {
+        let mut blind = self.blind.lock();
+        match reason {
+            Some(reason) => drop(blind.insert(id.into(), reason)),
+            None => drop(blind.remove(id)),
+        }
+    }
+
+    /// Why no executor takes tasks, where there are some.
+    pub fn why_none(&self) -> Option<String> {
+        self.blind.lock().values().next().cloned()
+    }
+
+    /// Says where the partitions of a job run, before it is submitted.
+    pub fn place(&self, job: &str, executors: Vec<String>) {
+        self.placements.lock().insert(job.into(), executors);
+    }
+
+    /// Forgets a job.
+    pub fn forget(&self, job: &str) {
+        self.placements.lock().remove(job);
+    }
+
+    /// Binds all waiting partitions of a placed job: one task for each executor.
+    fn bind_placed(&self, graph: &mut ExecutionGraphBox, job: &JobId, placement: &[String], bound: &mut Vec<BoundTask>) {
+        let blind = self.blind.lock().clone();
+        let live: Vec<String> = self.cores.lock().keys().cloned().collect();
+        // A placement may name an executor that is being proven; otherwise only those that take tasks.
+        let usable: Vec<&String> = live.iter().filter(|id| !blind.contains_key(*id)).collect();
+        let session_id = graph.session_id().to_string();
+        let mut passed: Vec<usize> = Vec::new();
+        while let Some(stage) = graph.fetch_running_stage(&passed) {
+            let partitions = stage.pending.next_slice(usize::MAX);
+            let mut tasks: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+            let mut waiting = Vec::new();
+            for partition in partitions {
+                let wanted = placement.get(partition).filter(|id| live.contains(*id));
+                match wanted.or_else(|| usable.get(partition % usable.len().max(1)).copied()) {
+                    Some(id) => tasks.entry(id.clone()).or_default().push(partition),
+                    None => waiting.push(partition),
+                }
+            }
+            stage.pending.reschedule(waiting);
+            passed.push(stage.stage_id);
+            for (id, partitions) in tasks {
+                let task_id = stage.task_infos.len();
+                let failures = |p: &usize| stage.task_failure_numbers.get(*p).copied().unwrap_or(0);
+                let task_attempt = partitions.iter().map(failures).max().unwrap_or(0);
+                let mut info = create_task_info(id.clone(), task_id);
+                info.global_input_partition_ids = partitions.clone();
+                stage.task_infos.push(info);
+                let task = TaskDescription {
+                    session_id: session_id.clone(),
+                    key: TaskKey { job_id: job.clone(), stage_id: stage.stage_id, task_id },
+                    stage_attempt_num: stage.stage_attempt_num,
+                    task_attempt,
+                    global_input_partition_ids: partitions,
+                    vcores_consumed: 0,
+                    plan: Arc::clone(&stage.plan),
+                    session_config: Arc::clone(&stage.session_config),
+                };
+                bound.push((id, task));
+            }
+        }
+    }
+
+    /// Binds the tasks of queries to free cores, by turns.
+    async fn bind_free(
+        &self,
+        queries: HashMap<JobId, JobInfoCache>,
+        executors: Option<HashSet<String>>,
+    ) -> Result<Vec<BoundTask>> {
+        let mut busy: HashMap<String, u32> = HashMap::new();
+        for job in queries.values() {
+            count_running(&job.execution_graph.read().await, &mut busy);
+        }
+        // Ballista's rules for queries are its own; they are asked with the free cores of this moment.
+        let now = InMemoryClusterState::default();
+        for member in self.live() {
+            let total = member.cores as u32;
+            let free = total.saturating_sub(busy.get(&member.id).copied().unwrap_or(0));
+            if free > 0 {
+                let metadata = self.inner.get_executor_metadata(&member.id).await?;
+                let data =
+                    ExecutorData { executor_id: member.id, total_vcores: total, available_vcores: free };
+                now.register_executor(metadata, data).await?;
+            }
+        }
+        now.bind_schedulable_tasks(TaskDistributionPolicy::RoundRobin, Arc::new(queries), executors).await
+    }
+}
+
+/// Cores that the running tasks of a job hold.
+fn count_running(graph: &ExecutionGraphBox, busy: &mut HashMap<String, u32>) {
+    for stage in graph.stages().values() {
+        let ExecutionStage::Running(stage) = stage else { continue };
+        for task in &stage.task_infos {
+            if let task_status::Status::Running(running) = &task.task_status {
+                *busy.entry(running.executor_id.clone()).or_default() += task.vcores_consumed;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ClusterState for Members {
+    async fn bind_schedulable_tasks(
+        &self,
+        _distribution: TaskDistributionPolicy,
+        active_jobs: Arc<HashMap<JobId, JobInfoCache>>,
+        executors: Option<HashSet<String>>,
+    ) -> Result<Vec<BoundTask>> {
+        let mut bound = Vec::new();
+        let mut queries = HashMap::new();
+        for (id, job) in active_jobs.iter() {
+            if !matches!(job.status, Some(job_status::Status::Running(_))) {
+                continue;
+            }
+            let name = job.execution_graph.read().await.job_name().to_string();
+            let placement = self.placements.lock().get(&name).cloned();
+            match placement {
+                Some(placement) => {
+                    let mut graph = job.execution_graph.write().await;
+                    self.bind_placed(&mut graph, id, &placement, &mut bound);
+                }
+                None => drop(queries.insert(id.clone(), job.clone())),
+            }
+        }
+        if !queries.is_empty() {
+            bound.extend(self.bind_free(queries, executors).await?);
+        }
+        Ok(bound)
+    }
+
+    /// Cores are counted when they are given out; there is nothing to give back.
+    async fn unbind_tasks(&self, _executor_slots: Vec<ExecutorSlot>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn register_executor(&self, metadata: ExecutorMetadata, spec: ExecutorData) -> Result<()> {
+        let (id, cores) = (metadata.id.clone(), spec.total_vcores);
+        self.inner.register_executor(metadata, spec).await?;
+        log::info!("executor {id} joined with {cores} cores");
+        self.cores.lock().insert(id, cores);
+        Ok(())
+    }
+
+    async fn save_executor_metadata(&self, metadata: ExecutorMetadata) -> Result<()> {
+        self.inner.save_executor_metadata(metadata).await
+    }
+
+    async fn get_executor_metadata(&self, executor_id: &str) -> Result<ExecutorMetadata> {
+        self.inner.get_executor_metadata(executor_id).await
+    }
+
+    async fn registered_executor_metadata(&self) -> Vec<ExecutorMetadata> {
+        self.inner.registered_executor_metadata().await
+    }
+
+    async fn save_executor_heartbeat(&self, heartbeat: ExecutorHeartbeat) -> Result<()> {
+        self.inner.save_executor_heartbeat(heartbeat).await
+    }
+
+    async fn remove_executor(&self, executor_id: &str) -> Result<()> {
+        if self.cores.lock().remove(executor_id).is_some() {
+            log::warn!("executor {executor_id} is gone");
+        }
+        self.blind.lock().remove(executor_id);
+        self.inner.remove_executor(executor_id).await
+    }
+
+    fn executor_heartbeats(&self) -> HashMap<String, ExecutorHeartbeat> {
+        self.inner.executor_heartbeats()
+    }
+
+    fn get_executor_heartbeat(&self, executor_id: &str) -> Option<ExecutorHeartbeat> {
+        self.inner.get_executor_heartbeat(executor_id)
+    }
+
+    async fn cluster_state_events(&self) -> Result<ClusterStateEventStream> {
+        self.inner.cluster_state_events().await
+    }
+}

@@ -1,0 +1,246 @@
+//! Queries on the cluster: a rule that puts them under one operator, and the operator that runs them as a job.
+//!
+//! What reads no file (SET, SHOW, `SELECT 1`) and what cannot travel runs in the scheduler; trainings do, too,
+//! and send their steps out themselves.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::analyze::AnalyzeExec;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::explain::ExplainExec;
+use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+};
+use datafusion_proto::bytes::physical_plan_to_bytes_with_extension_codec;
+use datafusion_proto::physical_plan::PhysicalExtensionCodec;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use sinew_ml::operators::TrainExec;
+
+use crate::failure;
+use crate::jobs::{Ended, Finished, Job, Jobs};
+
+/// Results of at most so many bytes are fetched whole before the first row is passed on, so that the query can
+/// be run again when an executor is lost with a part of them.
+const HELD_BYTES: u64 = 64 << 20;
+/// How often a query is run when its results are lost.
+const ATTEMPTS: usize = 4;
+
+/// Puts queries under [`ClusterExec`].
+pub struct Distribute {
+    jobs: Arc<Jobs>,
+    codec: Arc<dyn PhysicalExtensionCodec>,
+}
+
+impl Distribute {
+    /// A rule for jobs whose plans travel by `codec`.
+    pub fn new(jobs: Arc<Jobs>, codec: Arc<dyn PhysicalExtensionCodec>) -> Self {
+        Self { jobs, codec }
+    }
+
+    /// Whether a plan reads files and can travel.
+    fn suits(&self, plan: &Arc<dyn ExecutionPlan>) -> bool {
+        let (mut files, mut strange) = (false, false);
+        let walked = plan.apply(|node| {
+            if node.children().is_empty() {
+                let source = node.downcast_ref::<DataSourceExec>().map(DataSourceExec::data_source);
+                let file = source.and_then(|source| source.downcast_ref::<FileScanConfig>());
+                let known = node.is::<EmptyExec>()
+                    || node.is::<PlaceholderRowExec>()
+                    || source.is_some_and(|source| source.downcast_ref::<MemorySourceConfig>().is_some());
+                files |= file.is_some_and(|scan| !scan.file_groups.is_empty());
+                strange |= file.is_none() && !known;
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        if walked.is_err() || strange || !files {
+            return false;
+        }
+        match physical_plan_to_bytes_with_extension_codec(Arc::clone(plan), self.codec.as_ref()) {
+            Ok(_) => true,
+            Err(error) => {
+                log::debug!("a plan runs in the scheduler, because it cannot travel: {error}");
+                false
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Distribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Distribute")
+    }
+}
+
+impl PhysicalOptimizerRule for Distribute {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        if plan.is::<TrainExec>() || plan.is::<ClusterExec>() || plan.is::<ExplainExec>() {
+            return Ok(plan);
+        }
+        if plan.is::<AnalyzeExec>() {
+            let children = plan.children().into_iter().cloned().map(|child| match child.is::<TrainExec>() {
+                true => child,
+                false if self.suits(&child) => self.wrap(child),
+                false => child,
+            });
+            let children = children.collect();
+            return plan.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute));
+        }
+        Ok(if self.suits(&plan) { self.wrap(plan) } else { plan })
+    }
+
+    fn name(&self) -> &str {
+        "distribute"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+impl Distribute {
+    fn wrap(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        Arc::new(ClusterExec::new(plan, Arc::clone(&self.jobs)))
+    }
+}
+
+/// Runs the plan below as a job on the executors.
+pub struct ClusterExec {
+    plan: Arc<dyn ExecutionPlan>,
+    jobs: Arc<Jobs>,
+    properties: Arc<PlanProperties>,
+}
+
+impl fmt::Debug for ClusterExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClusterExec")
+    }
+}
+
+impl ClusterExec {
+    /// `plan` as a job.
+    pub fn new(plan: Arc<dyn ExecutionPlan>, jobs: Arc<Jobs>) -> Self {
+        // A single partition keeps its order on the way.
+        let equivalence = match plan.output_partitioning().partition_count() {
+            1 => plan.equivalence_properties().clone(),
+            _ => EquivalenceProperties::new(plan.schema()),
+        };
+        let properties = Arc::new(PlanProperties::new(
+            equivalence,
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        ));
+        Self { plan, jobs, properties }
+    }
+}
+
+impl ExecutionPlan for ClusterExec {
+    fn name(&self) -> &str {
+        "ClusterExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.plan]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(plan), true) => Ok(Arc::new(Self::new(plan, Arc::clone(&self.jobs)))),
+            _ => Err(DataFusionError::Internal("ClusterExec has one child".into())),
+        }
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return Err(DataFusionError::Internal(format!("a job has no partition {partition}")));
+        }
+        let (jobs, plan, schema) = (Arc::clone(&self.jobs), Arc::clone(&self.plan), self.plan.schema());
+        let rows = futures::stream::once(async move { run(jobs, plan, context).await }).try_flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+}
+
+impl DisplayAs for ClusterExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "ClusterExec")
+    }
+}
+
+type Rows = BoxStream<'static, Result<RecordBatch>>;
+
+/// Runs a query, again if its results are lost before the first was passed on.
+async fn run(jobs: Arc<Jobs>, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Rows> {
+    let mut attempt = 1;
+    loop {
+        let job =
+            Job { name: "query".into(), plan: Arc::clone(&plan), context: Arc::clone(&context), deadline: None };
+        let finished = match jobs.run(job).await? {
+            Ended::Well(finished) => Arc::new(finished),
+            Ended::Late => return Err(failure::cluster("a query has no deadline", "this is a defect")),
+        };
+        if finished.bytes() > HELD_BYTES {
+            return Ok(stream(finished));
+        }
+        match stream(finished).try_collect::<Vec<_>>().await {
+            Ok(batches) => return Ok(futures::stream::iter(batches.into_iter().map(Ok)).boxed()),
+            Err(error) if attempt < ATTEMPTS => {
+                log::warn!("a query is run again: {error}");
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The rows of a job, partition by partition; its results are removed at the end.
+fn stream(finished: Arc<Finished>) -> Rows {
+    let partitions = futures::stream::iter(0..finished.partitions.len());
+    let fetched = partitions.then(move |partition| {
+        let finished = Arc::clone(&finished);
+        async move {
+            let rows = match finished.partitions.get(partition) {
+                Some(location) => finished.jobs().fetch(location).await?,
+                None => return Err(DataFusionError::Internal("a partition went missing".into())),
+            };
+            // The job lives as long as its last stream.
+            Ok(rows.inspect(move |_| drop(Arc::clone(&finished))))
+        }
+    });
+    fetched.try_flatten().boxed()
+}

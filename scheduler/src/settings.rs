@@ -1,0 +1,66 @@
+//! The options of `sinew-scheduler`.
+
+use sinew::config::{OptionKind, OptionSpec};
+use sinew::daemon::DaemonSpec;
+
+/// The daemon.
+pub const DAEMON: DaemonSpec = DaemonSpec {
+    name: "sinew-scheduler",
+    about: "Plans the statements of a Sinew cluster and hosts its Flight SQL door",
+    prefix: "SINEW_SCHEDULER_",
+    options: &OPTIONS,
+};
+
+static OPTIONS: [OptionSpec; 7] = [
+    OptionSpec {
+        name: "listen",
+        kind: OptionKind::Text,
+        default: "127.0.0.1:50051",
+        at_start: true,
+        doc: "The address of Flight SQL, for clients; port 0 takes a free one",
+    },
+    OptionSpec {
+        name: "cluster",
+        kind: OptionKind::Text,
+        default: "127.0.0.1:50060",
+        at_start: true,
+        doc: "The address for executors, and of the REST interface and metrics; keep it private, it has no \
+              authentication",
+    },
+    OptionSpec {
+        name: "advertise",
+        kind: OptionKind::Text,
+        default: "",
+        at_start: true,
+        doc: "The host name by which executors reach this scheduler, if it is not the one of --cluster",
+    },
+    OptionSpec {
+        name: "executor_timeout",
+        kind: OptionKind::Count(2, 3600),
+        default: "15",
+        at_start: true,
+        doc: "Seconds without a sign of life after which an executor counts as lost; a connection that breaks is \
+              noticed at once",
+    },
+    OptionSpec {
+        name: "grace",
+        kind: OptionKind::Count(0, 3600),
+        default: "30",
+        at_start: true,
+        doc: "Seconds that statements wait for an executor when there is none",
+    },
+    OptionSpec {
+        name: "drain",
+        kind: OptionKind::Count(0, 3600),
+        default: "10",
+        at_start: true,
+        doc: "Seconds that statements are given when the scheduler is asked to stop",
+    },
+    OptionSpec {
+        name: "log",
+        kind: OptionKind::Text,
+        default: "info",
+        at_start: true,
+        doc: "What is written to standard error: error, warn, info, debug or trace",
+    },
+];
