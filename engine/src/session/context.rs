@@ -22,6 +22,9 @@ use sinew_ml::store::BlockStore;
 use crate::config::SessionOptions;
 use crate::error::Result;
 use crate::tables::FileTables;
+use crate::tables::copy::CopyPlanner;
+use crate::tables::write::WritePlanner;
+use crate::warehouse::Location;
 
 /// Name of the catalog that holds a session's tables.
 pub const CATALOG: &str = "sinew";
@@ -31,7 +34,7 @@ pub const SCHEMA: &str = "public";
 /// Consumers that an error of memory names.
 const NAMED_CONSUMERS: usize = 5;
 
-/// DataFusion's planner, and ours for trainings.
+/// DataFusion's planner, and ours for trainings and writes.
 #[derive(Debug)]
 struct Planner;
 
@@ -42,7 +45,11 @@ impl QueryPlanner for Planner {
         plan: &LogicalPlan,
         state: &dyn CatalogSession,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(TrainPlanner)]);
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
+            Arc::new(TrainPlanner),
+            Arc::new(WritePlanner),
+            Arc::new(CopyPlanner),
+        ]);
         planner.create_physical_plan(plan, state).await
     }
 }
@@ -92,6 +99,18 @@ impl Resources {
         let training =
             Arc::new(TrainRuntime { backend: Arc::new(Cpu::new()), store, runner: Arc::clone(&host.runner) });
         Ok(Self { host, runtime: runtime.build_arc()?, training })
+    }
+
+    /// Lets plans find the store of a warehouse that lives in this process.
+    ///
+    /// # Errors
+    /// Never: the address is valid.
+    pub fn register(&self, location: &Location) -> Result<()> {
+        let url = location.object_store_url()?;
+        if url.as_str().starts_with("memory:") {
+            self.runtime.register_object_store(url.as_ref(), Arc::clone(&location.store));
+        }
+        Ok(())
     }
 
     /// A context with tables and settings of its own.

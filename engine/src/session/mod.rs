@@ -18,6 +18,8 @@ use sinew_sql::Statement;
 pub use context::Host;
 pub(crate) use context::{CATALOG, SCHEMA};
 pub use execution::{Execution, ExecutionKind, Statements};
+#[cfg(test)]
+pub(crate) use plain::physical;
 pub use split::{Piece, split};
 
 use crate::config::SessionOptions;
@@ -68,6 +70,7 @@ impl Session {
             _ => Arc::new(StoreCatalog::new(&location)),
         };
         let resources = context::Resources::new(&options, host)?;
+        resources.register(&location)?;
         Ok(Self::open(options, models, location, resources))
     }
 
