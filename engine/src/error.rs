@@ -191,6 +191,18 @@ pub enum SinewError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A row does not fit the table it is written to.
+    #[error(
+        "SINEW-3113: column '{column}' of table '{table}' does not take the rows: {reason}; nothing was written, and TRY_CAST(x AS type) gives NULL where a value does not fit"
+    )]
+    Rejected {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// Which value, and why not.
+        reason: String,
+    },
     /// An implementation of a contract does not keep it.
     #[error("SINEW-3198: contract not kept: {what}")]
     Conformance {

@@ -14,15 +14,18 @@
 //! ```
 
 pub mod cli;
+mod codec;
 pub mod config;
 pub mod daemon;
 pub mod error;
 pub mod flight;
 pub mod manual;
+mod run;
 pub mod session;
 pub mod tables;
 pub mod warehouse;
 
+pub use codec::codec;
 pub use config::SessionOptions;
 pub use error::{Result, SinewError};
 pub use session::{Execution, ExecutionKind, Host, Session, Statements, environment};

@@ -23,6 +23,9 @@ use sinew_ml::store::BlockStore;
 use crate::config::SessionOptions;
 use crate::error::Result;
 use crate::tables::FileTables;
+use crate::tables::copy::CopyPlanner;
+use crate::tables::write::WritePlanner;
+use crate::warehouse::Location;
 
 /// Name of the catalog that holds a session's tables.
 pub const CATALOG: &str = "sinew";
@@ -32,7 +35,7 @@ pub const SCHEMA: &str = "public";
 /// Consumers that an error of memory names.
 const NAMED_CONSUMERS: usize = 5;
 
-/// DataFusion's planner, and ours for trainings.
+/// DataFusion's planner, and ours for trainings and writes.
 #[derive(Debug)]
 struct Planner;
 
@@ -43,7 +46,11 @@ impl QueryPlanner for Planner {
         plan: &LogicalPlan,
         state: &dyn CatalogSession,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(TrainPlanner)]);
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
+            Arc::new(TrainPlanner),
+            Arc::new(WritePlanner),
+            Arc::new(CopyPlanner),
+        ]);
         planner.create_physical_plan(plan, state).await
     }
 }
@@ -107,6 +114,18 @@ impl Resources {
         if let Some(slots) = self.host.runner.slots() {
             context.state_ref().write().config_mut().options_mut().execution.target_partitions = slots.max(1);
         }
+    }
+
+    /// Lets plans find the store of a warehouse that lives in this process.
+    ///
+    /// # Errors
+    /// Never: the address is valid.
+    pub fn register(&self, location: &Location) -> Result<()> {
+        let url = location.object_store_url()?;
+        if url.as_str().starts_with("memory:") {
+            self.runtime.register_object_store(url.as_ref(), Arc::clone(&location.store));
+        }
+        Ok(())
     }
 
     /// A context with tables and settings of its own.

@@ -70,6 +70,12 @@ impl Execution {
         Self::new(ExecutionKind::Rows, schema, stream.boxed())
     }
 
+    /// The same result, and then something else to do, whether it failed or not.
+    pub(crate) fn and_then_always(self, last: impl Future<Output = ()> + Send + 'static) -> Self {
+        let last = futures::stream::once(last).filter_map(|()| std::future::ready(None));
+        Self { stream: self.stream.chain(last).boxed(), ..self }
+    }
+
     /// What kind of statement this belongs to.
     pub fn kind(&self) -> ExecutionKind {
         self.kind

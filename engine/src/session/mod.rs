@@ -20,6 +20,8 @@ use sinew_sql::Statement;
 pub(crate) use context::{CATALOG, SCHEMA};
 pub use context::{Host, environment};
 pub use execution::{Execution, ExecutionKind, Statements};
+#[cfg(test)]
+pub(crate) use plain::physical;
 pub(crate) use prepared::Prepared;
 pub use split::{Piece, split};
 
@@ -75,6 +77,7 @@ impl Session {
             _ => Arc::new(StoreCatalog::new(&location)),
         };
         let resources = context::Resources::new(&options, host)?;
+        resources.register(&location)?;
         Ok(Self::open(options, models, location, resources, None))
     }
 

@@ -17,8 +17,8 @@ use crate::error::Result;
 pub(crate) enum Prepared {
     /// Only reads: its plan may run any number of times.
     Query(LogicalPlan),
-    /// DataFusion plans it, and running it twice is not running it once; with its text.
-    Plan(LogicalPlan, Arc<str>),
+    /// DataFusion plans it, and running it twice is not running it once; with what only its text says.
+    Plan(LogicalPlan, plain::Said),
     /// One of ours.
     Ours(Box<Statement>),
     /// There is no statement in the text.
@@ -30,10 +30,10 @@ impl Prepared {
     pub(super) async fn new(session: &Session, text: &str) -> Result<Self> {
         let Some(statement) = sinew_sql::parse(text)?.pop() else { return Ok(Self::Nothing) };
         let Statement::Query(query) = statement else { return Ok(Self::Ours(Box::new(statement))) };
-        let plan = plain::plan(session, &query).await?;
+        let (plan, said) = plain::plan(session, &query).await?;
         match only_reads(&plan)? {
             true => Ok(Self::Query(plan)),
-            false => Ok(Self::Plan(plan, query.text.as_str().into())),
+            false => Ok(Self::Plan(plan, said)),
         }
     }
 
@@ -61,7 +61,7 @@ impl Prepared {
     async fn started(&self, session: &Session) -> Result<Execution> {
         match self {
             Self::Query(plan) => plain::run_plan(session, plan.clone(), "").await,
-            Self::Plan(plan, text) => plain::run_plan(session, plan.clone(), text).await,
+            Self::Plan(plan, said) => plain::start(session, plan.clone(), said).await,
             Self::Ours(statement) => session.start((**statement).clone()).await,
             Self::Nothing => Ok(Execution::done()),
         }

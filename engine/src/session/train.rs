@@ -1,8 +1,6 @@
 //! A training: planned, run, and published when its last row comes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use datafusion::arrow::array::{Array, AsArray, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{Fields, Schema, SchemaRef};
@@ -23,6 +21,7 @@ use super::execution::{Execution, ExecutionKind};
 use super::models::load_models;
 use crate::config::SessionOptions;
 use crate::error::{Result, SinewError};
+use crate::run::new_run;
 use crate::warehouse::{Artifact, PublishMode};
 
 /// Plans and starts a training. Its rows come while it runs; the last one after the model is published.
@@ -119,15 +118,6 @@ fn spec(planned: &PlannedTrain) -> Result<TrainSpec> {
         engine_version: env!("CARGO_PKG_VERSION").into(),
         volatile: is_volatile(&planned.query)?,
     })
-}
-
-/// A name no other run has: time, process, and a count.
-fn new_run() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let random = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), count);
-    format!("{:012x}-{:08x}-{:016x}", now.as_millis(), std::process::id(), random)
 }
 
 /// Whether reading the query again may give other rows: a volatile function, or a LIMIT that no order decides.

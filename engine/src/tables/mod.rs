@@ -1,7 +1,10 @@
-//! Tables: files named in FROM, and external tables that the warehouse remembers.
+//! Tables: files named in FROM, and tables that the warehouse remembers; what writes into either.
 
+pub(crate) mod copy;
 mod files;
+mod managed;
 mod stored;
+pub(crate) mod write;
 
 pub use files::{FileTables, looks_like_path};
 pub use stored::StoredTables;

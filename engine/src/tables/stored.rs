@@ -1,4 +1,4 @@
-//! External tables that survive restarts: definitions in the warehouse, providers in the context.
+//! Tables that survive restarts: records in the warehouse, providers in the context.
 //!
 //! Nothing is read before a statement names a table the session does not hold; then, and for every table
 //! that came from the warehouse, the newest record decides, so that sessions see each other's tables.
@@ -19,22 +19,42 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use parking_lot::Mutex;
 
 use super::looks_like_path;
+use super::managed::ManagedTable;
 use crate::error::{Result, SinewError};
-use crate::warehouse::table_records::TableDefinition;
-use crate::warehouse::{Location, TableRecords};
+use crate::warehouse::table_records::{Change, Newest, TableDefinition};
+use crate::warehouse::{Location, Manifest, StoredTable, TableRecords};
 
-/// The external tables of a session.
+/// The tables of the warehouse, as a session sees them.
 #[derive(Debug)]
 pub struct StoredTables {
     records: TableRecords,
-    /// Names that came from the warehouse, and the record each was made from; 0 stands for "broken".
-    loaded: Mutex<BTreeMap<String, u64>>,
+    location: Location,
+    /// Names that came from the warehouse, and what each was made from.
+    loaded: Mutex<BTreeMap<String, Loaded>>,
+}
+
+/// A table in the context.
+#[derive(Clone, Debug)]
+struct Loaded {
+    provider: Arc<dyn TableProvider>,
+    /// The record it was made from; nothing stands for "broken".
+    record: Newest,
 }
 
 impl StoredTables {
     /// The tables of the warehouse at `location`; reads nothing.
     pub fn new(location: &Location) -> Self {
-        Self { records: TableRecords::new(location), loaded: Mutex::default() }
+        Self { records: TableRecords::new(location), location: location.clone(), loaded: Mutex::default() }
+    }
+
+    /// The records behind.
+    pub fn records(&self) -> &TableRecords {
+        &self.records
+    }
+
+    /// Where the warehouse lies.
+    pub fn location(&self) -> &Location {
+        &self.location
     }
 
     /// Names that the warehouse knows.
@@ -56,9 +76,7 @@ impl StoredTables {
                     if let Err(error) = self.refresh_one(context, &name).await {
                         log::warn!("table '{name}': {error}");
                         let broken = Broken { name: name.clone(), reason: error.to_string() };
-                        context.deregister_table(local(&name))?;
-                        context.register_table(local(&name), Arc::new(broken))?;
-                        self.loaded.lock().insert(name, 0);
+                        self.put(context, &name, Some(Loaded { provider: Arc::new(broken), record: Newest::Nothing }))?;
                     }
                 }
             } else if let Some(name) = self.own_name(context, reference) {
@@ -69,7 +87,7 @@ impl StoredTables {
     }
 
     /// The name of a table that may lie in the warehouse.
-    fn own_name(&self, context: &SessionContext, reference: &TableReference) -> Option<String> {
+    pub fn own_name(&self, context: &SessionContext, reference: &TableReference) -> Option<String> {
         let state = context.state();
         let catalog = &state.config_options().catalog;
         let resolved = reference.clone().resolve(&catalog.default_catalog, &catalog.default_schema);
@@ -77,27 +95,121 @@ impl StoredTables {
         (ours && !looks_like_path(&resolved.table)).then(|| resolved.table.to_string())
     }
 
-    async fn refresh_one(&self, context: &SessionContext, name: &str) -> Result<()> {
-        let loaded = self.loaded.lock().get(name).copied();
-        if loaded.is_none() && context.table_exist(local(name))? {
-            return Ok(()); // the session's own table or view
+    /// Brings one table up to date.
+    ///
+    /// # Errors
+    /// When the warehouse cannot be read, or the table cannot be used any more.
+    pub async fn refresh_one(&self, context: &SessionContext, name: &str) -> Result<()> {
+        if self.is_session_own(context, name)? {
+            return Ok(());
         }
+        let loaded = self.loaded.lock().get(name).cloned();
         let newest = self.records.newest(name).await?;
-        if loaded.unwrap_or(0) == newest && newest > 0 || loaded.is_none() && newest == 0 {
+        match &loaded {
+            Some(loaded) if loaded.record == newest && newest != Newest::Nothing => return Ok(()),
+            None if newest == Newest::Nothing => return Ok(()),
+            _ => {}
+        }
+        let table = match self.records.read(name, newest).await {
+            Ok(Some(StoredTable::External(definition))) => {
+                provider(context, name, &definition, RESTORE).await.map(Some)
+            }
+            Ok(Some(StoredTable::Managed(manifest))) => {
+                self.managed(name, newest, manifest, loaded.map(|l| l.provider)).map(Some)
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match table {
+            Ok(table) => self.put(context, name, table.map(|provider| Loaded { provider, record: newest })),
+            Err(error) => {
+                self.put(context, name, None)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The provider of a manifest: the one that is there, if it is of a table with the same columns.
+    fn managed(
+        &self,
+        name: &str,
+        record: Newest,
+        manifest: Manifest,
+        there: Option<Arc<dyn TableProvider>>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let manifest = Arc::new(manifest);
+        if let Some(provider) = there
+            && provider.downcast_ref::<ManagedTable>().is_some_and(|table| table.update(record, &manifest))
+        {
+            return Ok(provider);
+        }
+        let folder = self.records.folder(name)?;
+        Ok(Arc::new(ManagedTable::new(name, &self.location, folder, record, manifest)?))
+    }
+
+    /// Brings the tables of the warehouse that a plan scans up to date: those below its views, and those that
+    /// a prepared statement was made with.
+    ///
+    /// # Errors
+    /// When the warehouse cannot be read, or a table is not any more what it was.
+    pub async fn refresh_scans(&self, plan: &LogicalPlan) -> Result<()> {
+        for provider in ManagedTable::scanned_by(plan)? {
+            let Some(table) = provider.downcast_ref::<ManagedTable>() else { continue };
+            let name = table.name();
+            let newest = self.records.newest(name).await?;
+            if newest == table.record() {
+                continue;
+            }
+            let same = match self.records.read(name, newest).await? {
+                Some(StoredTable::Managed(manifest)) => table.update(newest, &Arc::new(manifest)),
+                _ => false,
+            };
+            if !same {
+                return Err(SinewError::Table {
+                    name: name.into(),
+                    reason: "it is not the table any more that the view or prepared statement was made with; \
+                             make that anew"
+                        .into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a name is the session's alone: a view, or a temporary table.
+    ///
+    /// # Errors
+    /// When the catalog cannot be asked.
+    pub fn is_session_own(&self, context: &SessionContext, name: &str) -> Result<bool> {
+        let loaded = self.loaded.lock();
+        Ok(!loaded.contains_key(name) && context.table_exist(local(name))?)
+    }
+
+    /// Puts a table, and the record it was made from, in the place of the one that the session holds.
+    fn put(&self, context: &SessionContext, name: &str, table: Option<Loaded>) -> Result<()> {
+        // Under the lock, because the statements of one session may run beside each other.
+        let mut loaded = self.loaded.lock();
+        if let (Some(new), Some(old)) = (&table, loaded.get_mut(name))
+            && Arc::ptr_eq(&new.provider, &old.provider)
+        {
+            old.record = new.record;
             return Ok(());
         }
         context.deregister_table(local(name))?;
-        self.loaded.lock().remove(name);
-        if newest == 0 {
-            return Ok(());
-        }
-        let record = self.records.read(name, newest).await?;
-        if let Some(definition) = record.table {
-            let provider = provider(context, name, &definition, RESTORE).await?;
-            context.register_table(local(name), provider)?;
-            self.loaded.lock().insert(name.into(), newest);
+        loaded.remove(name);
+        if let Some(table) = table {
+            context.register_table(local(name), Arc::clone(&table.provider))?;
+            loaded.insert(name.into(), table);
         }
         Ok(())
+    }
+
+    /// What the warehouse has under a name now.
+    ///
+    /// # Errors
+    /// When the warehouse cannot be read.
+    pub async fn find(&self, name: &str) -> Result<Option<StoredTable>> {
+        self.records.read(name, self.records.newest(name).await?).await
     }
 
     /// Runs CREATE EXTERNAL TABLE and records it.
@@ -112,16 +224,10 @@ impl StoredTables {
                 .await?;
             return Ok(());
         };
-        self.refresh_one(context, &name).await?;
-        let exists = context.table_exist(local(&name))?;
-        if exists && command.if_not_exists && !command.or_replace {
-            return Ok(());
-        }
-        if exists && !command.or_replace {
-            return Err(SinewError::Table {
-                name,
-                reason: "it exists; CREATE OR REPLACE EXTERNAL TABLE replaces it, DROP TABLE removes it".into(),
-            });
+        let replace = command.or_replace;
+        let taken = self.is_session_own(context, &name)? || self.find(&name).await?.is_some();
+        if taken && !replace {
+            return if command.if_not_exists { Ok(()) } else { Err(exists(&name)) };
         }
         let mut locations = Vec::new();
         for location in &command.locations {
@@ -129,12 +235,24 @@ impl StoredTables {
         }
         let definition = TableDefinition { statement: text.into(), locations };
         let hint = "check the path, or list the columns before STORED AS";
-        let provider = provider(context, &name, &definition, hint).await?;
-        let number = self.records.append(&name, Some(definition)).await?;
-        context.deregister_table(local(&name))?;
-        context.register_table(local(&name), provider)?;
-        self.loaded.lock().insert(name, number);
-        Ok(())
+        provider(context, &name, &definition, hint).await?;
+        let created = self.records.commit(&name, |there| match there {
+            Some(_) if command.if_not_exists && !replace => Ok(Change::Keep),
+            Some(_) if !replace => Err(exists(&name)),
+            _ => Ok(Change::Write(Some(StoredTable::External(definition.clone())))),
+        });
+        if created.await? {
+            self.forget(context, &name)?;
+        }
+        self.refresh_one(context, &name).await
+    }
+
+    /// Removes what the session holds under a name, its own view or temporary table too.
+    ///
+    /// # Errors
+    /// When the catalog cannot be changed.
+    pub fn forget(&self, context: &SessionContext, name: &str) -> Result<()> {
+        self.put(context, name, None)
     }
 
     /// Runs DROP TABLE; a table of the warehouse is dropped there too.
@@ -151,10 +269,8 @@ impl StoredTables {
                 Err(_) => return refreshed,
             };
             if stored {
-                self.records.append(&name, None).await?;
-                self.loaded.lock().remove(&name);
-                context.deregister_table(local(&name))?;
-                return Ok(());
+                self.records.drop(&name).await?;
+                return self.forget(context, &name);
             }
         }
         context.execute_logical_plan(LogicalPlan::Ddl(DdlStatement::DropTable(command))).await?;
@@ -162,10 +278,19 @@ impl StoredTables {
     }
 }
 
+/// The error of creating what is there.
+pub fn exists(name: &str) -> SinewError {
+    SinewError::Table {
+        name: name.into(),
+        reason: "it exists; CREATE OR REPLACE replaces it, DROP TABLE removes it".into(),
+    }
+}
+
 /// The next step for a stored table that cannot be read.
 const RESTORE: &str = "restore the files, or DROP TABLE it";
 
-fn local(name: &str) -> TableReference {
+/// The full name of a table of the session.
+pub fn local(name: &str) -> TableReference {
     TableReference::full(crate::session::CATALOG, crate::session::SCHEMA, name)
 }
 

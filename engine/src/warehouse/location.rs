@@ -3,6 +3,7 @@
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
+use datafusion::execution::object_store::ObjectStoreUrl;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -77,6 +78,14 @@ impl Location {
                 reason: format!("{} is not a folder; name a folder with --warehouse", file.display()),
             }),
         }
+    }
+
+    /// The address under which plans find the store.
+    ///
+    /// # Errors
+    /// Never: the addresses are valid.
+    pub fn object_store_url(&self) -> Result<ObjectStoreUrl> {
+        Ok(ObjectStoreUrl::parse(if self.shown == "memory" { "memory://warehouse" } else { "file:///" })?)
     }
 
     /// The folder of this warehouse below its root.

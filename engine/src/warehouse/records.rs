@@ -198,8 +198,8 @@ fn unseal<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
         format: u32,
     }
     let version: Version = serde_json::from_str(body).map_err(|e| damaged(&e.to_string()))?;
-    if version.format > super::FORMAT {
-        return Err(SinewError::Format { path: shown(path), format: version.format, known: super::FORMAT });
+    if version.format > super::KNOWN_FORMAT {
+        return Err(SinewError::Format { path: shown(path), format: version.format, known: super::KNOWN_FORMAT });
     }
     serde_json::from_str(body).map_err(|e| damaged(&e.to_string()))
 }

@@ -1,0 +1,22 @@
+//! INSERT and CREATE TABLE: rows into files, then the files into the table, all at once.
+//!
+//! ```text
+//! WriteNode over the query ──> WriteExec: part files in tables/<t>/data/<run>/      nobody sees them
+//! commit                   ──> tables/<t>/manifests/<n>.json lists them             everybody sees all of them
+//! ```
+//! A statement that fails or is cancelled takes its files away if it still can; if it cannot, they stay and
+//! nothing refers to them.
+
+mod commit;
+mod exec;
+mod file;
+mod node;
+mod statement;
+mod target;
+mod values;
+
+pub use commit::Run;
+pub use exec::WriteExec;
+pub use node::{WriteNode, WritePlanner};
+pub use statement::{create, explained, insert};
+pub use target::Target;
