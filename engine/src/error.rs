@@ -172,6 +172,37 @@ pub enum SinewError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A request to an object store failed. The cause is text, not an error: what the client's error holds may
+    /// show keys.
+    #[error("SINEW-3301: cannot {operation} {place}: {cause}; {hint}")]
+    Storage {
+        /// What was tried.
+        operation: &'static str,
+        /// Bucket and path.
+        place: String,
+        /// The service's words.
+        cause: String,
+        /// What to do.
+        hint: String,
+    },
+    /// An address or the settings of its store cannot be used.
+    #[error("SINEW-3302: '{address}' cannot be used: {reason}")]
+    Address {
+        /// The address, without keys.
+        address: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// There are no credentials for an object store.
+    #[error("SINEW-3303: there are no credentials for {address}: {reason}; set {hint}")]
+    Credentials {
+        /// The bucket.
+        address: String,
+        /// What was tried.
+        reason: String,
+        /// What to set.
+        hint: &'static str,
+    },
     /// An implementation of a contract does not keep it.
     #[error("SINEW-3198: contract not kept: {what}")]
     Conformance {

@@ -18,6 +18,7 @@ pub mod config;
 pub mod error;
 pub mod manual;
 pub mod session;
+pub mod storage;
 pub mod tables;
 pub mod warehouse;
 

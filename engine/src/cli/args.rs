@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 
 use super::output::Format;
-use crate::config::{OPTIONS, SessionOptions};
+use crate::config::{OPTIONS, OptionSpec, SessionOptions};
 
 /// What to do.
 #[derive(Debug)]
@@ -47,6 +48,13 @@ Examples:
 
 Exit codes: 0 all statements ran, 1 a statement failed, 2 the command line is wrong.";
 
+/// The options that have flags, with the flags' names.
+fn flags() -> impl Iterator<Item = (&'static OptionSpec, &'static str)> {
+    static NAMES: LazyLock<Vec<String>> =
+        LazyLock::new(|| OPTIONS.iter().map(|spec| spec.flag().trim_start_matches("--").to_string()).collect());
+    OPTIONS.iter().zip(NAMES.iter().map(String::as_str)).filter(|(spec, _)| spec.has_flag())
+}
+
 fn command() -> Command {
     let global = |arg: Arg| arg.global(true);
     let mut command = Command::new("sinew")
@@ -84,15 +92,8 @@ fn command() -> Command {
             Command::new("demo").about("Train and score on data that comes with sinew, and show what to try next"),
         )
         .subcommand(Command::new("serve").about("Serve Flight SQL (not in this version)"));
-    for spec in &OPTIONS {
-        let name = match spec.flag().trim_start_matches("--") {
-            "threads" => "threads",
-            "memory-limit" => "memory-limit",
-            "cache-limit" => "cache-limit",
-            "spill-dir" => "spill-dir",
-            _ => spec.name,
-        };
-        command = command.arg(global(Arg::new(spec.name).long(name).value_name("VALUE").help(spec.doc)));
+    for (spec, flag) in flags() {
+        command = command.arg(global(Arg::new(spec.name).long(flag).value_name("VALUE").help(spec.doc)));
     }
     command
 }
@@ -115,7 +116,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, 
     };
     let refuse = |error: crate::SinewError| super::complain(&error, super::USAGE);
     let mut options = SessionOptions::from_env().map_err(refuse)?;
-    for spec in &OPTIONS {
+    for (spec, _) in flags() {
         if let Some(value) = text(spec.name) {
             options.set(spec.name, &spec.flag(), &value).map_err(refuse)?;
         }

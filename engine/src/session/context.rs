@@ -8,6 +8,7 @@ use datafusion::catalog::{DynamicFileCatalog, MemoryCatalogProviderList, UrlTabl
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -84,6 +85,7 @@ impl Resources {
         let pool = TrackConsumersPool::new(FairSpillPool::new(limit), named);
         // A listing that is kept would not see the files that come and change during a session.
         let mut runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_object_list_cache_limit(0);
+        runtime = runtime.with_object_store_registry(crate::storage::registry(options));
         if let Some(folder) = options.spill_dir() {
             runtime = runtime.with_temp_file_path(folder);
         }
@@ -92,6 +94,11 @@ impl Resources {
         let training =
             Arc::new(TrainRuntime { backend: Arc::new(Cpu::new()), store, runner: Arc::clone(&host.runner) });
         Ok(Self { host, runtime: runtime.build_arc()?, training })
+    }
+
+    /// The object stores.
+    pub fn stores(&self) -> &dyn ObjectStoreRegistry {
+        self.runtime.object_store_registry.as_ref()
     }
 
     /// A context with tables and settings of its own.
