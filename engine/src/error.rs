@@ -371,6 +371,8 @@ fn hint(reason: &str) -> String {
         "SHOW TABLES lists the tables, and a file is read by its quoted path, as in FROM 'data/x.parquet'"
     } else if lower.contains("no space left on device") || lower.contains("storage full") {
         "free disk space, or name another folder with --spill-dir"
+    } else if lower.contains("config namespace") {
+        "stores get their settings from the environment or the session, see docs/storage.md"
     } else if lower.contains("permission denied") {
         "check the permissions of the file and its folder"
     } else if lower.contains("divide by zero") {
