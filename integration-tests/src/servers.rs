@@ -5,12 +5,13 @@
 //! delays or rewrites what it is told to. A server ends with the value that stands for it, and with the test
 //! process: each watches its standard input.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const MOTO: &str = "moto[server,s3]==5.2.5";
@@ -296,7 +297,7 @@ pub struct Gcs {
     pub key_file: PathBuf,
 }
 
-/// A key of a service account, made anew; the arguments are its file and the address of the token's server.
+/// A key of a service account, made anew, in the folder given.
 const SERVICE_ACCOUNT: &str = r#"
 import json, sys
 from cryptography.hazmat.primitives import serialization as s
@@ -304,25 +305,40 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 pem = key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()).decode()
 json.dump({"type": "service_account", "private_key": pem, "private_key_id": "1", "project_id": "p",
-           "client_email": "t@example.com", "client_id": "1", "token_uri": sys.argv[2]}, open(sys.argv[1], "w"))
+           "client_email": "t@example.com", "client_id": "1"}, open(sys.argv[1], "w"))
 "#;
 
-/// Google Cloud Storage with these buckets: gives a token for a signed request, asks for it, and knows the
-/// headers of the XML interface that S3 does not have.
+/// Fails unless a token was signed with the key in the file given, for the interface of the service.
+const SIGNED: &str = r#"
+import base64, json, sys
+from cryptography.hazmat.primitives import hashes, serialization as s
+from cryptography.hazmat.primitives.asymmetric import padding
+account = json.load(open(sys.argv[1]))
+head, claims, signature = sys.argv[2].split(".")
+read = lambda text: base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+key = s.load_pem_private_key(account["private_key"].encode(), None).public_key()
+key.verify(read(signature), f"{head}.{claims}".encode(), padding.PKCS1v15(), hashes.SHA256())
+claims = json.loads(read(claims))
+assert claims["iss"] == account["client_email"] and "devstorage" in claims["scope"], claims
+"#;
+
+/// Google Cloud Storage with these buckets: takes only tokens signed with the key of its account, and knows the
+/// condition of the XML interface that S3 does not have.
 pub fn gcs(buckets: &[&str]) -> Gcs {
     let moto = s3(buckets);
-    let proxy = Proxy::new(moto.port(), |request| {
-        if request.line.starts_with("POST /token") {
-            let body = String::from_utf8_lossy(&request.body).to_string();
-            return match body.contains("grant_type=urn") && body.contains("assertion=") {
-                true => Verdict::Answer(
-                    200,
-                    r#"{"access_token": "signed-in", "expires_in": 3600, "token_type": "Bearer"}"#.into(),
-                ),
-                false => Verdict::Answer(400, r#"{"error": "invalid_grant"}"#.into()),
-            };
-        }
-        if request.header("authorization") != Some("Bearer signed-in") {
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = folder.path().join("key.json");
+    succeed(Command::new(moto_python()).args(["-c", SERVICE_ACCOUNT]).arg(&key_file));
+    let (python, file, known) = (moto_python(), key_file.clone(), Mutex::new(HashMap::<String, bool>::new()));
+    let signed = move |token: &str| {
+        let mut known = known.lock().unwrap();
+        *known.entry(token.into()).or_insert_with(|| {
+            Command::new(&python).args(["-c", SIGNED]).arg(&file).arg(token).status().unwrap().success()
+        })
+    };
+    let proxy = Proxy::new(moto.port(), move |request| {
+        let token = request.header("authorization").and_then(|h| h.strip_prefix("Bearer "));
+        if !token.is_some_and(&signed) {
             return Verdict::Answer(401, "<Error><Code>AuthenticationRequired</Code></Error>".into());
         }
         request.headers.retain(|header| !header.starts_with("authorization"));
@@ -331,9 +347,5 @@ pub fn gcs(buckets: &[&str]) -> Gcs {
         }
         Verdict::Pass
     });
-    let folder = tempfile::tempdir().unwrap();
-    let key_file = folder.path().join("key.json");
-    let token = format!("{}/token", proxy.url);
-    succeed(Command::new(moto_python()).args(["-c", SERVICE_ACCOUNT]).arg(&key_file).arg(token));
     Gcs { url: proxy.url.clone(), _moto: moto, _folder: folder, key_file }
 }

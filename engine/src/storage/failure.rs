@@ -58,7 +58,7 @@ impl Cause {
         let (status, body) = text.split_once(':').unwrap_or((text, ""));
         self.status = status.get(..3).and_then(|digits| digits.parse().ok());
         self.body(body);
-        if self.text.is_empty() {
+        if self.text.is_empty() && self.code.is_empty() {
             self.text = status.trim().into();
         }
     }
@@ -74,7 +74,7 @@ impl Cause {
         };
         self.code = xml("Code").or_else(|| json("code")).unwrap_or_default();
         let text = xml("Message").or_else(|| json("message")).or_else(|| json("error_description"));
-        let text = text.unwrap_or_else(|| body.to_string());
+        let text = text.unwrap_or_else(|| if self.code.is_empty() { body.to_string() } else { String::new() });
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         self.text = words.chars().take(SHOWN).collect();
     }
@@ -175,6 +175,7 @@ mod tests {
         assert_eq!((cause.to_string().as_str(), cause.status), ("403: AccessDenied: No", Some(403)));
         let cause = read("401 Unauthorized: {\"error\": {\"code\": 401, \"message\": \"Anonymous caller\"}}");
         assert_eq!(cause.to_string(), "401: Anonymous caller");
+        assert_eq!(read("503 X: <Error><Code>SlowDown</Code></Error>").to_string(), "503: SlowDown");
         assert_eq!(read("503 Service Unavailable: ").to_string(), "503 Service Unavailable");
     }
 

@@ -30,7 +30,8 @@ fn values<K: FromStr + Clone>(
     let foreign = |name: &str| own_identity && ["key", "token", "sas", "secret"].iter().any(|w| name.contains(w));
     let variables = settings.variables(prefix).filter(|(name, _)| !foreign(name));
     let variables = variables.filter_map(|(name, value)| Some((name.parse().ok()?, value.to_string())));
-    let options = options.iter().filter_map(|(name, key)| Some((key.clone(), settings.option(name)?.to_string())));
+    let written = |name, value: &str| if name == "storage_timeout" { format!("{value}s") } else { value.to_string() };
+    let options = options.iter().filter_map(|(name, key)| Some((key.clone(), written(*name, settings.option(name)?))));
     variables.chain(options).collect()
 }
 

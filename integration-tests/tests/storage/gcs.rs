@@ -1,4 +1,4 @@
-//! Google Cloud Storage: its XML interface and its OAuth exchange, translated for moto.
+//! Google Cloud Storage: its XML interface and signed tokens, translated for moto.
 
 use sinew_integration_tests::servers::{self, Gcs};
 
