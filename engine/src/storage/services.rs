@@ -57,7 +57,9 @@ fn check_endpoint(address: &str, endpoint: Option<String>, allow_http: Option<St
 fn refuse(address: &str, settings: &Settings) -> impl Fn(object_store::Error) -> SinewError {
     let (address, secrets) = (address.to_string(), settings.secrets());
     move |error| {
-        let reason = super::named::hide(&super::failure::Cause::of(&error).to_string(), &secrets);
+        let text = error.to_string();
+        // `Generic S3 error: ..`
+        let reason = super::named::hide(text.split_once(" error: ").map_or(text.as_str(), |(_, rest)| rest), &secrets);
         SinewError::Address {
             address: address.clone(),
             reason: format!("{reason}; docs/storage.md lists the settings"),
