@@ -33,10 +33,14 @@ pub enum OptionKind {
     Bytes,
     /// Any text.
     Text,
+    /// `true` or `false`.
+    Switch,
+    /// Text that is never shown. It has no flag: other users of a machine can read command lines.
+    Secret,
 }
 
 /// Every option, in the order of the manual.
-pub static OPTIONS: [OptionSpec; 5] = [
+pub static OPTIONS: [OptionSpec; 19] = [
     OptionSpec {
         name: "threads",
         kind: OptionKind::Count(1, 1024),
@@ -72,9 +76,39 @@ pub static OPTIONS: [OptionSpec; 5] = [
         kind: OptionKind::Text,
         default: DEFAULT_WAREHOUSE,
         at_start: true,
-        doc: "Folder of models and table definitions; created when something is first stored.",
+        doc: "Folder of models and table definitions, or address of an object store (storage.md); created when \
+              something is first stored.",
     },
+    stored("s3_endpoint", OptionKind::Text, "", "Address of a service that speaks S3. Default: Amazon's."),
+    stored("s3_region", OptionKind::Text, "", "Region of S3 buckets. Default: AWS_REGION, else us-east-1."),
+    stored("s3_access_key_id", OptionKind::Text, "", "Name of the key to S3. Default: AWS_ACCESS_KEY_ID."),
+    stored("s3_secret_access_key", OptionKind::Secret, "", "The key to S3. Default: AWS_SECRET_ACCESS_KEY."),
+    stored("s3_session_token", OptionKind::Secret, "", "Goes with temporary keys to S3. Default: AWS_SESSION_TOKEN."),
+    stored("azure_account", OptionKind::Text, "", "Storage account of Azure. Default: AZURE_STORAGE_ACCOUNT_NAME."),
+    stored("azure_key", OptionKind::Secret, "", "Key of the storage account. Default: AZURE_STORAGE_ACCOUNT_KEY."),
+    stored("azure_sas_token", OptionKind::Secret, "", "Shared access signature. Default: AZURE_STORAGE_SAS_TOKEN."),
+    stored("azure_endpoint", OptionKind::Text, "", "Address of the blob service. Default: Azure's, by account."),
+    stored(
+        "gcs_service_account",
+        OptionKind::Text,
+        "",
+        "File with the key of a Google service account. Default: GOOGLE_APPLICATION_CREDENTIALS.",
+    ),
+    stored("gcs_endpoint", OptionKind::Text, "", "Address of a service that speaks GCS. Default: Google's."),
+    stored("storage_allow_http", OptionKind::Switch, "false", "Whether endpoints may be http://, without encryption."),
+    stored("storage_timeout", OptionKind::Count(1, 3600), "30", "Seconds for one request to an object store."),
+    stored(
+        "storage_retry_timeout",
+        OptionKind::Count(0, 3600),
+        "30",
+        "Seconds in which failed requests to an object store are repeated, with growing pauses; 0 means never.",
+    ),
 ];
+
+/// An option of object stores, which the sessions of a process share.
+const fn stored(name: &'static str, kind: OptionKind, default: &'static str, doc: &'static str) -> OptionSpec {
+    OptionSpec { name, kind, default, at_start: true, doc }
+}
 
 impl OptionSpec {
     /// `SINEW_MEMORY_LIMIT`.
@@ -85,6 +119,16 @@ impl OptionSpec {
     /// `--memory-limit`.
     pub fn flag(&self) -> String {
         format!("--{}", self.name.replace('_', "-"))
+    }
+
+    /// Whether there is a flag.
+    pub fn has_flag(&self) -> bool {
+        self.kind != OptionKind::Secret
+    }
+
+    /// How the option is given at the start: `--memory-limit or SINEW_MEMORY_LIMIT`.
+    pub fn at_the_start(&self) -> String {
+        if self.has_flag() { format!("{} or {}", self.flag(), self.env()) } else { self.env() }
     }
 
     /// The value in its canonical form.
@@ -105,8 +149,13 @@ impl OptionSpec {
                 Some(bytes) => Ok(bytes.to_string()),
                 None => refuse("a size such as 512MB or 2GB".into()),
             },
-            OptionKind::Text if value.is_empty() => refuse("a text that is not empty".into()),
-            OptionKind::Text => Ok(value.into()),
+            OptionKind::Switch => match value.to_lowercase().as_str() {
+                "true" | "1" | "on" | "yes" => Ok("true".into()),
+                "false" | "0" | "off" | "no" => Ok("false".into()),
+                _ => refuse("true or false".into()),
+            },
+            OptionKind::Text | OptionKind::Secret if value.is_empty() => refuse("a text that is not empty".into()),
+            OptionKind::Text | OptionKind::Secret => Ok(value.into()),
         }
     }
 }
@@ -129,9 +178,15 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
 }
 
 /// How a session is opened. Every option of [`OPTIONS`] that is not set has its default.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct SessionOptions {
     values: BTreeMap<&'static str, String>,
+}
+
+impl std::fmt::Debug for SessionOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.values.keys().map(|name| (name, self.shown(name)))).finish()
+    }
 }
 
 impl SessionOptions {
@@ -198,6 +253,11 @@ impl SessionOptions {
         Ok(self)
     }
 
+    /// An option as it was set; secrets as they are.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
     fn text(&self, name: &'static str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
     }
@@ -238,7 +298,11 @@ impl SessionOptions {
             "memory_limit" => self.memory_limit().to_string(),
             "cache_limit" => self.cache_limit().to_string(),
             "warehouse" => self.warehouse().into(),
-            _ => self.text(name).unwrap_or_default().into(),
+            _ => match (OPTIONS.iter().find(|spec| spec.name == name), self.text(name)) {
+                (Some(spec), Some(_)) if spec.kind == OptionKind::Secret => "***".into(),
+                (Some(spec), None) => spec.default.into(),
+                (_, text) => text.unwrap_or_default().into(),
+            },
         }
     }
 }
@@ -277,12 +341,8 @@ impl ExtensionOptions for SessionOptions {
         if spec.at_start {
             return Err(SinewError::Config {
                 name: format!("sinew.{key}"),
-                value: value.into(),
-                expected: format!(
-                    "it is fixed when the session opens; start again with {} or {}",
-                    spec.flag(),
-                    spec.env()
-                ),
+                value: if spec.kind == OptionKind::Secret { "***".into() } else { value.into() },
+                expected: format!("it is fixed when the session opens; start again with {}", spec.at_the_start()),
             }
             .into());
         }
@@ -326,15 +386,13 @@ pub fn manual() -> String {
             OptionKind::Count(low, high) => format!("{low} to {high}"),
             OptionKind::Bytes => "a size, such as `512MB` or `2GB` (powers of 1024)".into(),
             OptionKind::Text => "text".into(),
+            OptionKind::Switch => "`true` or `false`".into(),
+            OptionKind::Secret => "text, shown as `***`".into(),
         };
+        let flag = if spec.has_flag() { format!("`{}`", spec.flag()) } else { "none".into() };
         let default = if spec.default.is_empty() { "see below".into() } else { format!("`{}`", spec.default) };
         let set = if spec.at_start { "no" } else { "yes" };
-        text += &format!(
-            "| `sinew.{}` | `{}` | `{}` | {value} | {default} | {set} |\n",
-            spec.name,
-            spec.flag(),
-            spec.env()
-        );
+        text += &format!("| `sinew.{}` | {flag} | `{}` | {value} | {default} | {set} |\n", spec.name, spec.env());
     }
     text.push('\n');
     for spec in &OPTIONS {

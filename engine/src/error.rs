@@ -75,7 +75,7 @@ pub enum SinewError {
     },
 
     /// The cluster cannot do its work now.
-    #[error("SINEW-3301: {reason}; {hint}")]
+    #[error("SINEW-3401: {reason}; {hint}")]
     Cluster {
         /// What is wrong.
         reason: String,
@@ -83,7 +83,7 @@ pub enum SinewError {
         hint: String,
     },
     /// Two processes of a cluster are of different versions.
-    #[error("SINEW-3302: {what} is of version {theirs}, and this process of version {ours}; install one version")]
+    #[error("SINEW-3402: {what} is of version {theirs}, and this process of version {ours}; install one version")]
     Version {
         /// The other process.
         what: String,
@@ -202,6 +202,37 @@ pub enum SinewError {
         column: String,
         /// Which value, and why not.
         reason: String,
+    },
+    /// A request to an object store failed. The cause is text, not an error: what the client's error holds may
+    /// show keys.
+    #[error("SINEW-3501: cannot {operation} {place}: {cause}; {hint}")]
+    Storage {
+        /// What was tried.
+        operation: &'static str,
+        /// Bucket and path.
+        place: String,
+        /// The service's words.
+        cause: String,
+        /// What to do.
+        hint: String,
+    },
+    /// An address or the settings of its store cannot be used.
+    #[error("SINEW-3502: '{address}' cannot be used: {reason}")]
+    Address {
+        /// The address, without keys.
+        address: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// There are no credentials for an object store.
+    #[error("SINEW-3503: there are no credentials for {address}: {reason}; set {hint}")]
+    Credentials {
+        /// The bucket.
+        address: String,
+        /// What was tried.
+        reason: String,
+        /// What to set.
+        hint: &'static str,
     },
     /// An implementation of a contract does not keep it.
     #[error("SINEW-3198: contract not kept: {what}")]
@@ -448,6 +479,8 @@ fn hint(reason: &str) -> String {
         "SHOW TABLES lists the tables, and a file is read by its quoted path, as in FROM 'data/x.parquet'"
     } else if lower.contains("no space left on device") || lower.contains("storage full") {
         "free disk space, or name another folder with --spill-dir"
+    } else if lower.contains("config namespace") {
+        "stores get their settings from the environment or the session, see docs/storage.md"
     } else if lower.contains("permission denied") {
         "check the permissions of the file and its folder"
     } else if lower.contains("divide by zero") {

@@ -22,6 +22,7 @@ pub mod flight;
 pub mod manual;
 mod run;
 pub mod session;
+pub mod storage;
 pub mod tables;
 pub mod warehouse;
 

@@ -85,7 +85,7 @@ fn exit_codes_and_places_of_errors() {
     for usage in [&["--nonsense"][..], &["--format", "xml"], &["--threads", "0", "-c", "SELECT 1"], &["serve"]] {
         assert_eq!(place.run(usage).status.code(), Some(2), "{usage:?}");
     }
-    assert_eq!(place.run(&["--warehouse", "s3://b/w", "-c", "SELECT 1"]).status.code(), Some(2));
+    assert_eq!(place.run(&["--warehouse", "ftp://b/w", "-c", "SELECT 1"]).status.code(), Some(2));
     let output = place.run(&["--format", "csv", "-c", "SELECT 1 AS a;\n\nSELECT nope FROM (SELECT 1 AS b);\nSELECT 3"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(stdout(&output), "a\n1\n");

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod servers;
 pub mod slt;
 
 use std::path::PathBuf;

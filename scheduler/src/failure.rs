@@ -79,6 +79,6 @@ mod tests {
     #[test]
     fn no_executor_says_what_to_do() {
         let text = shown("Job failed: No executors available within 10 s");
-        assert!(text.starts_with("SINEW-3301") && text.contains("sinew-executor"), "{text}");
+        assert!(text.starts_with("SINEW-3401") && text.contains("sinew-executor"), "{text}");
     }
 }

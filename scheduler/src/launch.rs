@@ -51,7 +51,7 @@ impl TaskLauncher for Launcher {
             self.refused.lock().insert(
                 job.clone(),
                 format!(
-                    "SINEW-3301: the plan of a task has {bytes} bytes, and a message carries {limit}; \
+                    "SINEW-3401: the plan of a task has {bytes} bytes, and a message carries {limit}; \
                      name fewer files, or put large lists of values into a table"
                 ),
             );

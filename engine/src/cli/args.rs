@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
@@ -55,6 +56,13 @@ Examples:
 
 Exit codes: 0 all statements ran, 1 a statement failed, 2 the command line is wrong.";
 
+/// The options that have flags, with the flags' names.
+fn flags() -> impl Iterator<Item = (&'static OptionSpec, &'static str)> {
+    static NAMES: LazyLock<Vec<String>> =
+        LazyLock::new(|| OPTIONS.iter().map(|spec| spec.flag().trim_start_matches("--").to_string()).collect());
+    OPTIONS.iter().zip(NAMES.iter().map(String::as_str)).filter(|(spec, _)| spec.has_flag())
+}
+
 fn command() -> Command {
     let global = |arg: Arg| arg.global(true);
     let mut command = Command::new("sinew")
@@ -105,15 +113,8 @@ fn command() -> Command {
                     .help("Address and port to listen at; port 0 is any that is free"),
             ),
         );
-    for spec in &OPTIONS {
-        let name = match spec.flag().trim_start_matches("--") {
-            "threads" => "threads",
-            "memory-limit" => "memory-limit",
-            "cache-limit" => "cache-limit",
-            "spill-dir" => "spill-dir",
-            _ => spec.name,
-        };
-        command = command.arg(global(Arg::new(spec.name).long(name).value_name("VALUE").help(spec.doc)));
+    for (spec, flag) in flags() {
+        command = command.arg(global(Arg::new(spec.name).long(flag).value_name("VALUE").help(spec.doc)));
     }
     command
 }
@@ -147,7 +148,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, 
         return Err(refuse(SinewError::Config { name: "--connect".into(), value: url.clone(), expected }));
     }
     let mut options = SessionOptions::from_env().map_err(refuse)?;
-    for spec in &OPTIONS {
+    for (spec, _) in flags() {
         if let Some(value) = text(spec.name) {
             if connect.is_some() {
                 return Err(refuse(elsewhere(spec, &value)));

@@ -8,6 +8,7 @@ use datafusion::catalog::{DynamicFileCatalog, MemoryCatalogProviderList, UrlTabl
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
@@ -78,7 +79,9 @@ impl Host {
 /// Where a process with these options finds object stores and puts what does not fit into memory.
 pub fn environment(options: &SessionOptions) -> RuntimeEnvBuilder {
     // A listing that is kept would not see the files that come and change during a session.
-    let environment = RuntimeEnvBuilder::new().with_object_list_cache_limit(0);
+    let environment = RuntimeEnvBuilder::new()
+        .with_object_list_cache_limit(0)
+        .with_object_store_registry(crate::storage::registry(options));
     match options.spill_dir() {
         Some(folder) => environment.with_temp_file_path(folder),
         None => environment,
@@ -116,16 +119,9 @@ impl Resources {
         }
     }
 
-    /// Lets plans find the store of a warehouse that lives in this process.
-    ///
-    /// # Errors
-    /// Never: the address is valid.
-    pub fn register(&self, location: &Location) -> Result<()> {
-        let url = location.object_store_url()?;
-        if url.as_str().starts_with("memory:") {
-            self.runtime.register_object_store(url.as_ref(), Arc::clone(&location.store));
-        }
-        Ok(())
+    /// The object stores.
+    pub fn stores(&self) -> &dyn ObjectStoreRegistry {
+        self.runtime.object_store_registry.as_ref()
     }
 
     /// A context with tables and settings of its own.

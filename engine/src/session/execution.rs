@@ -165,12 +165,12 @@ impl Statements {
 fn name_files(error: SinewError, plan: &Arc<dyn ExecutionPlan>) -> SinewError {
     let SinewError::Execution { reason, hint, source } = error else { return error };
     let files = files_of(plan);
-    let named = files.iter().any(|f| reason.contains(f.as_str()));
+    let named = files.iter().any(|f| reason.contains(f.trim_start_matches('/')));
     match files.first() {
         Some(first) if !named && from_a_file(&reason) => {
             let more =
                 if files.len() > 1 { format!(" (or one of {} more files)", files.len() - 1) } else { String::new() };
-            SinewError::File { path: format!("/{first}"), reason: format!("{reason}{more}"), source: Some(source) }
+            SinewError::File { path: first.clone(), reason: format!("{reason}{more}"), source: Some(source) }
         }
         _ => SinewError::Execution { reason, hint, source },
     }
@@ -191,7 +191,7 @@ fn files_of(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
             && let Some(config) = scan.data_source().downcast_ref::<FileScanConfig>()
         {
             for file in config.file_groups.iter().flat_map(|group| group.files()) {
-                let path = file.object_meta.location.to_string();
+                let path = crate::storage::show(&config.object_store_url, &file.object_meta.location);
                 if !files.contains(&path) {
                     files.push(path);
                 }

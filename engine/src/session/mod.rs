@@ -70,14 +70,13 @@ impl Session {
     /// # Errors
     /// When an option cannot be used.
     pub fn hosted(options: SessionOptions, host: Host) -> Result<Self> {
-        let location = Location::parse(options.warehouse())?;
+        let resources = context::Resources::new(&options, host)?;
+        let location = Location::open(options.warehouse(), resources.stores())?;
         location.check()?;
         let models: Arc<dyn ModelCatalog> = match options.warehouse() {
             "memory://" => Arc::new(MemoryCatalog::default()),
             _ => Arc::new(StoreCatalog::new(&location)),
         };
-        let resources = context::Resources::new(&options, host)?;
-        resources.register(&location)?;
         Ok(Self::open(options, models, location, resources, None))
     }
 

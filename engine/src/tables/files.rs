@@ -14,11 +14,13 @@ use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parking_lot::RwLock;
 
 use crate::error::{Result, SinewError};
+use crate::storage;
 
 /// An ending of files, the format it names, and the option it brings.
 type Ending = (&'static str, &'static str, Option<(&'static str, &'static str)>);
@@ -91,17 +93,35 @@ fn kind_of(file: &str) -> Option<Kind> {
     Some(Kind { format, option: *option, compression, ending })
 }
 
+/// A path or address, the part from the first `*` or `?` on taken as a pattern.
+fn parse(name: &str) -> DataFusionResult<ListingTableUrl> {
+    let Some((scheme, rest)) = name.split_once("://").filter(|(scheme, _)| *scheme != "file") else {
+        return ListingTableUrl::parse(name);
+    };
+    match rest.find(['*', '?']).and_then(|at| rest[..at].rfind('/')) {
+        Some(folder) => {
+            let (folder, pattern) = rest.split_at(folder + 1);
+            ListingTableUrl::parse(format!("{scheme}://{folder}"))?.with_glob(pattern)
+        }
+        None => ListingTableUrl::parse(name),
+    }
+}
+
 async fn open(state: &SessionState, name: &str) -> Result<Arc<dyn TableProvider>> {
     let refuse = |reason: String| SinewError::File { path: name.into(), reason, source: None };
-    let url = ListingTableUrl::parse(name).map_err(|e| refuse(SinewError::from(e).to_string()))?;
-    if url.scheme() != "file" {
+    let url = parse(name).map_err(|e| refuse(SinewError::from(e).to_string()))?;
+    if storage::Service::of(url.scheme()).is_none() {
         return Err(SinewError::NotAvailable {
             what: format!("reading {}:// addresses", url.scheme()),
-            hint: "copy the files to a local folder".into(),
+            hint: "copy the files to a local folder or an object store (s3://, gs://, az://)".into(),
         });
     }
-    let store = state.runtime_env().object_store(&url)?;
-    let files = list(state, &store, &url).await.map_err(|e| refuse(reason(&e)))?;
+    let place = url.object_store();
+    let store = state.runtime_env().object_store(&place)?;
+    let files = list(state, &store, &url).await.map_err(|e| match coded(&e) {
+        true => SinewError::from(e),
+        false => refuse(reason(&e)),
+    })?;
     let kind = one_kind(name, &files)?;
     let mut options: HashMap<String, String> = HashMap::new();
     options.extend(kind.compression.map(|c| ("format.compression".to_string(), c.to_string())));
@@ -122,7 +142,7 @@ async fn open(state: &SessionState, name: &str) -> Result<Arc<dyn TableProvider>
     let config = ListingTableConfig::new(url).with_listing_options(listing);
     let config = config.infer_partitions_from_path(state).await?;
     if kind.format == "parquet" {
-        check_footers(&store, &chosen).await?;
+        check_footers(&place, &store, &chosen).await?;
     }
     // One file needs no comparison, and CSV is read by position, so its headers are compared in any case.
     let whole = match kind.format == "csv" && chosen.len() > 1 {
@@ -131,7 +151,8 @@ async fn open(state: &SessionState, name: &str) -> Result<Arc<dyn TableProvider>
     };
     let schema = match whole {
         Ok(schema) => schema,
-        Err(_) => merge(state, &store, format.as_ref(), &chosen, kind.format).await?,
+        Err(e) if coded(&e) => return Err(e.into()),
+        Err(_) => merge(state, &place, &store, format.as_ref(), &chosen, kind.format).await?,
     };
     if schema.fields().is_empty() {
         return Err(refuse("it is empty: there is not even a header to take column names from".into()));
@@ -200,11 +221,11 @@ async fn infer(
 }
 
 /// A Parquet file ends with the length of its metadata and `PAR1`. The reader trusts that length.
-async fn check_footers(store: &Arc<dyn ObjectStore>, files: &[ObjectMeta]) -> Result<()> {
+async fn check_footers(place: &ObjectStoreUrl, store: &Arc<dyn ObjectStore>, files: &[ObjectMeta]) -> Result<()> {
     let check = |file: ObjectMeta| async move {
         let refuse = |reason: String| {
             let reason = format!("{reason}; it is cut short or damaged, write it again");
-            Err(SinewError::File { path: format!("/{}", file.location), reason, source: None })
+            Err(SinewError::File { path: storage::show(place, &file.location), reason, source: None })
         };
         if file.size < 12 {
             return refuse(format!("a Parquet file has at least 12 bytes, and this one has {}", file.size));
@@ -229,6 +250,7 @@ async fn check_footers(store: &Arc<dyn ObjectStore>, files: &[ObjectMeta]) -> Re
 /// Names the file, and the column, that keeps the files from being read together.
 async fn merge(
     state: &SessionState,
+    place: &ObjectStoreUrl,
     store: &Arc<dyn ObjectStore>,
     format: &dyn FileFormat,
     files: &[ObjectMeta],
@@ -237,8 +259,11 @@ async fn merge(
     let mut fields: Vec<FieldRef> = Vec::new();
     let mut first: Option<(String, SchemaRef)> = None;
     for file in files {
-        let path = format!("/{}", file.location);
+        let path = storage::show(place, &file.location);
         let schema = infer(state, store, format, std::slice::from_ref(file)).await.map_err(|e| {
+            if coded(&e) {
+                return SinewError::from(e);
+            }
             let (path, reason) = (path.clone(), reason(&e));
             SinewError::File { path, reason, source: Some(Box::new(e)) }
         })?;
@@ -302,6 +327,11 @@ fn widen(a: &DataType, b: &DataType, text: bool) -> Option<DataType> {
     }
 }
 
+/// Whether an error brings a code of ours, and so its own words and next step: that of an object store.
+fn coded(error: &DataFusionError) -> bool {
+    reason(error).contains("SINEW-")
+}
+
 /// The engine's words for what is wrong with a file.
 fn reason(error: &DataFusionError) -> String {
     crate::error::plain_text(error)
@@ -310,6 +340,15 @@ fn reason(error: &DataFusionError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_have_patterns_as_paths_do() -> DataFusionResult<()> {
+        let url = parse("s3://b/data/*.parquet")?;
+        assert_eq!((url.prefix().as_ref(), url.is_collection()), ("data", true));
+        assert!(url.contains(&"data/a.parquet".into(), false) && !url.contains(&"data/a.csv".into(), false));
+        assert_eq!(parse("s3://b/data/a b.csv")?.prefix().as_ref(), "data/a b.csv");
+        Ok(())
+    }
 
     #[test]
     fn the_ending_tells_the_kind() {

@@ -44,7 +44,7 @@ impl ManagedTable {
     /// When the manifest holds a type that this version does not know.
     pub fn new(name: &str, location: &Location, folder: Path, record: Newest, manifest: Arc<Manifest>) -> Result<Self> {
         let schema = schema(&manifest.columns)?;
-        let store = location.object_store_url()?;
+        let store = location.url.clone();
         Ok(Self { name: name.into(), store, folder, schema, current: RwLock::new((record, manifest)) })
     }
 

@@ -14,7 +14,7 @@ use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::{CreateExternalTable, DdlStatement, DropTable, Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
-use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::parser::{CreateExternalTable as ParsedTable, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use parking_lot::Mutex;
 
@@ -286,6 +286,14 @@ pub fn exists(name: &str) -> SinewError {
     }
 }
 
+/// Names with which options of object stores begin elsewhere.
+const STORE_OPTIONS: [&str; 7] = ["aws.", "s3.", "azure.", "gcp.", "gcs.", "google.", "http."];
+
+/// The names of a statement's options, in lower case.
+fn command_keys(statement: &ParsedTable) -> impl Iterator<Item = String> {
+    statement.options.iter().map(|(key, _)| key.to_lowercase())
+}
+
 /// The next step for a stored table that cannot be read.
 const RESTORE: &str = "restore the files, or DROP TABLE it";
 
@@ -320,6 +328,12 @@ async fn provider(
         return Err(refuse("its record holds another statement".into()));
     };
     statement.locations.clone_from(&definition.locations);
+    if let Some(key) = command_keys(&statement).find(|key| STORE_OPTIONS.iter().any(|store| key.starts_with(store))) {
+        return Err(refuse(format!(
+            "'{key}' is no option of a table: stores get their settings from the environment (AWS_REGION, ..) or the \
+             session (sinew.s3_region, ..), so that no key is written into the warehouse; see docs/storage.md"
+        )));
+    }
     let state = context.state();
     let plan = state.statement_to_plan(Statement::CreateExternalTable(statement)).await?;
     let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) = plan else {
@@ -332,10 +346,14 @@ async fn provider(
         return Err(refuse(format!("STORED AS {kind} is not known; write one of {}", known.join(", "))));
     };
     let shown = definition.locations.join("', '");
-    let provider = factory
-        .create(&state, &command)
-        .await
-        .map_err(|e| refuse(format!("'{shown}' cannot be read: {}; {hint}", crate::error::plain_text(&e))))?;
+    let provider = factory.create(&state, &command).await.map_err(|e| {
+        let text = crate::error::plain_text(&e);
+        refuse(match text.find("SINEW-") {
+            // What an object store says is whole: it names the path and the next step.
+            Some(at) => text[at..].to_string(),
+            None => format!("'{shown}' cannot be read: {text}; {hint}"),
+        })
+    })?;
     if provider.schema().fields().is_empty() {
         return Err(refuse(format!(
             "there is no {} file at '{shown}'; check the path, or list the columns before STORED AS",

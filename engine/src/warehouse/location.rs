@@ -3,12 +3,11 @@
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
-use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
-use object_store::memory::InMemory;
 use object_store::path::Path;
 
+use crate::config::SessionOptions;
 use crate::error::{Result, SinewError};
 
 /// The folder used when none is named.
@@ -19,6 +18,8 @@ pub const DEFAULT_WAREHOUSE: &str = "./sinew-warehouse";
 pub struct Location {
     /// The store.
     pub store: Arc<dyn ObjectStore>,
+    /// The address by which plans name the store.
+    pub url: ObjectStoreUrl,
     /// Path of the warehouse in the store.
     pub root: Path,
     /// The address as written, for messages.
@@ -27,39 +28,47 @@ pub struct Location {
 
 impl Location {
     /// A warehouse that lives and dies with this process.
-    pub fn memory() -> Self {
-        Self { store: Arc::new(InMemory::new()), root: Path::from("warehouse"), shown: "memory".into() }
-    }
-
-    /// The warehouse at `address`: a path, or a `file:`, `memory:` address. Looks at nothing on disk.
     ///
     /// # Errors
-    /// When the scheme is not available or the path cannot be one.
+    /// Never in practice: its address is one.
+    pub fn memory() -> Result<Self> {
+        Self::parse("memory://")
+    }
+
+    /// The warehouse at `address`, over stores of its own.
+    ///
+    /// # Errors
+    /// See [`Self::open`].
     pub fn parse(address: &str) -> Result<Self> {
+        Self::open(address, crate::storage::registry(&SessionOptions::new()).as_ref())
+    }
+
+    /// The warehouse at `address`: a path, or an address of a store. Looks at nothing on disk, and connects to
+    /// nothing.
+    ///
+    /// # Errors
+    /// When there is no such kind of store, its settings are wrong, or the path cannot be one.
+    pub fn open(address: &str, stores: &dyn ObjectStoreRegistry) -> Result<Self> {
         let refuse = |reason: String| SinewError::Location { location: address.into(), reason };
-        let path = match address.split_once("://") {
+        let (url, root) = match address.split_once("://") {
             None if address.is_empty() => return Err(refuse("the address is empty; name a folder".into())),
-            None => PathBuf::from(address),
-            Some(("memory", _)) => return Ok(Self::memory()),
-            Some(("file", _)) => url::Url::parse(address)
-                .ok()
-                .and_then(|url| url.to_file_path().ok())
-                .ok_or_else(|| refuse("a file address looks like file:///folder/name".into()))?,
-            Some((
-                scheme @ ("s3" | "s3a" | "gs" | "gcs" | "az" | "abfs" | "abfss" | "azure" | "http" | "https"),
-                _,
-            )) => {
-                return Err(refuse(format!(
-                    "{scheme}:// is not available in this version; use a folder, such as {DEFAULT_WAREHOUSE}"
-                )));
+            None => (ObjectStoreUrl::local_filesystem(), local(FilePath::new(address)).map_err(refuse)?),
+            Some(("memory", _)) => (ObjectStoreUrl::parse("memory://warehouse")?, Path::from("warehouse")),
+            Some(("file", _)) => {
+                let path = url::Url::parse(address).ok().and_then(|url| url.to_file_path().ok());
+                let path = path.ok_or_else(|| refuse("a file address looks like file:///folder/name".into()))?;
+                (ObjectStoreUrl::local_filesystem(), local(&path).map_err(refuse)?)
             }
-            Some((scheme, _)) => {
-                return Err(refuse(format!("'{scheme}' is no known scheme; use a folder or a file:// address")));
+            Some(_) => {
+                let url = url::Url::parse(address).map_err(|e| refuse(format!("it is no address: {e}")))?;
+                // Checked before anything of the address is shown: it may hold a key.
+                crate::storage::address::bucket(&url)?;
+                let root = Path::from_url_path(url.path()).map_err(|e| refuse(e.to_string()))?;
+                (ObjectStoreUrl::parse(&url[..url::Position::BeforePath])?, root)
             }
         };
-        let absolute = std::path::absolute(&path).map_err(|e| refuse(e.to_string()))?;
-        let root = Path::from_absolute_path(clean(&absolute)).map_err(|e| refuse(e.to_string()))?;
-        Ok(Self { store: Arc::new(LocalFileSystem::new()), root, shown: address.into() })
+        let store = stores.get_store(url.as_ref())?;
+        Ok(Self { store, url, root, shown: address.into() })
     }
 
     /// Whether a folder can be at a local address: what is there already must be folders.
@@ -67,7 +76,7 @@ impl Location {
     /// # Errors
     /// When a file is in the way.
     pub fn check(&self) -> Result<()> {
-        if self.shown == "memory" {
+        if self.url != ObjectStoreUrl::local_filesystem() {
             return Ok(());
         }
         let path = PathBuf::from(format!("/{}", self.root));
@@ -80,18 +89,16 @@ impl Location {
         }
     }
 
-    /// The address under which plans find the store.
-    ///
-    /// # Errors
-    /// Never: the addresses are valid.
-    pub fn object_store_url(&self) -> Result<ObjectStoreUrl> {
-        Ok(ObjectStoreUrl::parse(if self.shown == "memory" { "memory://warehouse" } else { "file:///" })?)
-    }
-
     /// The folder of this warehouse below its root.
     pub fn child(&self, part: &str) -> Path {
         self.root.clone().join(part)
     }
+}
+
+/// A folder's path in the store of local files.
+fn local(path: &FilePath) -> Result<Path, String> {
+    let absolute = std::path::absolute(path).map_err(|e| e.to_string())?;
+    Path::from_absolute_path(clean(&absolute)).map_err(|e| e.to_string())
 }
 
 /// The path without `.` and `..`, by its text alone.
@@ -123,10 +130,28 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_is_a_store_and_a_path_in_it() -> Result<()> {
+        let bucket = Location::parse("s3://bucket/some/wh")?;
+        assert_eq!((bucket.url.as_str(), bucket.root.as_ref()), ("s3://bucket/", "some/wh"));
+        bucket.check()?;
+        assert_eq!(Location::parse("gs://bucket").map(|l| l.root.to_string()).ok(), Some(String::new()));
+        assert_eq!(Location::memory()?.url.as_str(), "memory://warehouse/");
+        Ok(())
+    }
+
+    #[test]
+    fn sessions_of_one_process_share_the_stores() -> Result<()> {
+        let stores = crate::storage::registry(&SessionOptions::new());
+        let (a, b) = (Location::open("memory://", stores.as_ref())?, Location::open("memory://", stores.as_ref())?);
+        assert!(Arc::ptr_eq(&a.store, &b.store));
+        Ok(())
+    }
+
+    #[test]
     fn other_schemes_say_what_to_use() {
-        for address in ["s3://bucket/w", "gs://b", "az://c", "ftp://x", ""] {
+        for address in ["http://b/w", "ftp://x", ""] {
             let text = Location::parse(address).map(|_| String::new()).unwrap_or_else(|e| e.to_string());
-            assert!(text.starts_with("SINEW-3105") && text.contains("folder"), "{text}");
+            assert!(text.starts_with("SINEW-3") && (text.contains("folder") || text.contains("s3://")), "{text}");
         }
     }
 }

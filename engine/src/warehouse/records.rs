@@ -98,8 +98,15 @@ impl Records {
     /// When the store cannot be written, or too many attempts were lost.
     pub async fn offer<T: Serialize + Sync>(&self, number: u64, record: &T, attempt: u32) -> Result<bool> {
         let path = self.path(number);
-        match create(&self.store, &path, seal(record)?).await {
+        let bytes = seal(record)?;
+        match create(&self.store, &path, bytes.clone()).await {
             Ok(()) => Ok(true),
+            // A request that was repeated finds what its first attempt wrote: that is this writer's own record.
+            Err(object_store::Error::AlreadyExists { .. })
+                if read_object(&self.store, &path).await.is_ok_and(|there| there == bytes) =>
+            {
+                Ok(true)
+            }
             Err(object_store::Error::AlreadyExists { .. }) if attempt < ATTEMPTS => {
                 tokio::time::sleep(std::time::Duration::from_micros(u64::from(attempt.min(40)) * 100)).await;
                 Ok(false)
@@ -159,12 +166,19 @@ pub fn shown(path: &Path) -> String {
 
 /// An error of reading `path`.
 pub fn read_error(path: &Path, source: object_store::Error) -> SinewError {
-    SinewError::Read { path: shown(path), hint: READ_HINT.into(), source }
+    // A store over a network says more than the hint for folders does.
+    match crate::storage::failure::ours(source) {
+        Ok(ours) => ours,
+        Err(source) => SinewError::Read { path: shown(path), hint: READ_HINT.into(), source },
+    }
 }
 
 /// An error of writing `path`.
 pub fn write_error(path: &Path, source: object_store::Error) -> SinewError {
-    SinewError::Write { path: shown(path), hint: WRITE_HINT.into(), source }
+    match crate::storage::failure::ours(source) {
+        Ok(ours) => ours,
+        Err(source) => SinewError::Write { path: shown(path), hint: WRITE_HINT.into(), source },
+    }
 }
 
 /// The digest of `bytes` in hexadecimal.

@@ -21,7 +21,7 @@ async fn keeps_the_contract_on_disk() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keeps_the_contract_in_memory() -> Result<()> {
-    model_catalog(Arc::new(StoreCatalog::new(&Location::memory()))).await
+    model_catalog(Arc::new(StoreCatalog::new(&Location::memory()?))).await
 }
 
 #[tokio::test]

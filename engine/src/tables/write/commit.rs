@@ -35,7 +35,7 @@ impl Run {
         let folder = tables.records().folder(name)?;
         let target = Target {
             table: name.into(),
-            store: tables.location().object_store_url()?.as_str().into(),
+            store: tables.location().url.as_str().into(),
             folder: folder.to_string(),
             run: new_run(),
             columns,
