@@ -14,7 +14,6 @@ use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_
 use ballista_executor::flight_service::BallistaFlightService;
 use sinew::daemon::{Settings, log, signals};
 use sinew::{Result, SinewError};
-use sinew_ml::operators::SinewPhysicalCodec;
 use tonic::transport::server::TcpIncoming;
 
 use crate::clients::Clients;
@@ -137,9 +136,7 @@ async fn serve(settings: &Settings, folder: &Folder, id: &str, cores: usize) -> 
         override_execution_engine: Some(Arc::new(Engine::new(Arc::new(Clients::default())))),
         override_config_producer: Some(Arc::clone(&resources.config)),
         override_runtime_producer: Some(Arc::clone(&resources.runtime)),
-        override_physical_codec: Some(Arc::new(SinewPhysicalCodec::new(Arc::new(
-            BallistaPhysicalExtensionCodec::default(),
-        )))),
+        override_physical_codec: Some(sinew::codec(Arc::new(BallistaPhysicalExtensionCodec::default()))),
         override_arrow_flight_service: Some(Arc::new(move |work_dir, _, mut shutdown, grpc| {
             let listener = listener.lock().take();
             tokio::spawn(async move {

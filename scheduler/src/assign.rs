@@ -46,9 +46,8 @@ pub fn assign(units: &[Sized], holders: &HashMap<u64, String>, members: &[Member
     }
     // The largest first, each to whoever has least to do.
     let per_core = |load: &[u64], member: usize| load[member] as f64 / members[member].cores.max(1) as f64;
-    let least = |load: &[u64]| {
-        (0..members.len()).min_by(|a, b| per_core(load, *a).total_cmp(&per_core(load, *b))).unwrap_or(0)
-    };
+    let least =
+        |load: &[u64]| (0..members.len()).min_by(|a, b| per_core(load, *a).total_cmp(&per_core(load, *b))).unwrap_or(0);
     free.sort_by_key(|index| std::cmp::Reverse(units[*index].bytes));
     for index in free {
         let member = least(&load);

@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn other_errors_keep_their_words() {
-        let text = "Job failed due to stage 1 failed: Task failed: DataFusionError(ArrowError(DivideByZero, Some(\"\")))";
+        let text =
+            "Job failed due to stage 1 failed: Task failed: DataFusionError(ArrowError(DivideByZero, Some(\"\")))";
         assert!(shown(text).contains("DivideByZero"), "{}", shown(text));
         let text = "Task failed due to runtime execution error: Internal(\"the writer is gone\")";
         assert!(shown(text).contains("the writer is gone"), "{}", shown(text));

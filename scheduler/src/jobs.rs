@@ -111,7 +111,9 @@ impl Jobs {
         while self.members.slots() == 0 {
             if started.elapsed() >= self.grace {
                 return Err(match self.members.why_none() {
-                    Some(reason) => failure::cluster(reason, "mount the folder on every executor, or use s3://, az:// or gs://"),
+                    Some(reason) => {
+                        failure::cluster(reason, "mount the folder on every executor, or use s3://, az:// or gs://")
+                    }
                     None => failure::cluster(
                         format!("there is no executor, and none came within {} s", self.grace.as_secs()),
                         "start sinew-executor, or look at its log; the session works when one is there",
@@ -129,6 +131,14 @@ impl Jobs {
     /// The error of the first task that failed for good.
     pub async fn run(self: &Arc<Self>, job: Job) -> Result<Ended> {
         self.wait_for_executors().await?;
+        self.run_on_anyone(job).await
+    }
+
+    /// As [`Self::run`], also while no executor takes tasks.
+    ///
+    /// # Errors
+    /// As for [`Self::run`].
+    pub async fn run_on_anyone(self: &Arc<Self>, job: Job) -> Result<Ended> {
         let state = SessionStateBuilder::new()
             .with_config(job.context.session_config().clone())
             .with_runtime_env(job.context.runtime_env())
@@ -194,7 +204,10 @@ impl Jobs {
         let partition = location.partition_id.clone().ok_or_else(incomplete)?;
         let (host, port) = (executor.host.clone(), executor.port as u16);
         let lost = |e: ballista_core::error::BallistaError| {
-            failure::cluster(format!("executor {} was lost with results it held: {e}", executor.id), "run the statement again")
+            failure::cluster(
+                format!("executor {} was lost with results it held: {e}", executor.id),
+                "run the statement again",
+            )
         };
         let known = self.clients.lock().get(&(host.clone(), port)).cloned();
         let mut client = match known {
@@ -232,7 +245,7 @@ impl Jobs {
             };
             let _ = timeout(Duration::from_secs(10), cancelled).await;
         }
-        server.state.executor_manager.clean_up_job_data(id.clone()).await;
+        server.state.executor_manager.clean_up_job_data(id.clone());
         if let Err(error) = self.state.remove_job(&id).await {
             log::debug!("forgetting job {id}: {error}");
         }

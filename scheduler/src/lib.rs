@@ -16,6 +16,7 @@ mod launch;
 mod members;
 mod metrics;
 mod private;
+mod probe;
 mod query;
 mod server;
 mod settings;

@@ -14,10 +14,11 @@ use ballista_core::error::Result;
 use ballista_core::serde::protobuf::{ExecutorHeartbeat, executor_status, job_status, task_status};
 use ballista_core::serde::scheduler::{ExecutorData, ExecutorMetadata, TaskKey};
 use ballista_scheduler::cluster::memory::InMemoryClusterState;
-use ballista_scheduler::cluster::{
-    BoundTask, ClusterState, ClusterStateEventStream, ExecutorSlot, TaskDistributionPolicy,
+use ballista_scheduler::cluster::{BoundTask, ClusterState, ClusterStateEventStream, ExecutorSlot};
+use ballista_scheduler::config::TaskDistributionPolicy;
+use ballista_scheduler::state::execution_graph::{
+    ExecutionGraph, ExecutionGraphBox, TaskDescription, create_task_info,
 };
-use ballista_scheduler::state::execution_graph::{ExecutionGraphBox, TaskDescription, create_task_info};
 use ballista_scheduler::state::execution_stage::ExecutionStage;
 use ballista_scheduler::state::task_manager::JobInfoCache;
 use parking_lot::Mutex;
@@ -57,6 +58,11 @@ impl Members {
         self.live().iter().map(|member| member.cores).sum()
     }
 
+    /// Cores of one executor.
+    pub fn cores_of(&self, id: &str) -> u32 {
+        self.cores.lock().get(id).copied().unwrap_or(0)
+    }
+
     /// Executors that have said they are about to end.
     fn leaving(&self) -> HashSet<String> {
         let heartbeats = self.inner.executor_heartbeats().into_iter();
@@ -94,7 +100,13 @@ impl Members {
     }
 
     /// Binds all waiting partitions of a placed job: one task for each executor.
-    fn bind_placed(&self, graph: &mut ExecutionGraphBox, job: &JobId, placement: &[String], bound: &mut Vec<BoundTask>) {
+    fn bind_placed(
+        &self,
+        graph: &mut ExecutionGraphBox,
+        job: &JobId,
+        placement: &[String],
+        bound: &mut Vec<BoundTask>,
+    ) {
         let blind = self.blind.lock().clone();
         let live: Vec<String> = self.cores.lock().keys().cloned().collect();
         // A placement may name an executor that is being proven; otherwise only those that take tasks.
@@ -144,7 +156,7 @@ impl Members {
     ) -> Result<Vec<BoundTask>> {
         let mut busy: HashMap<String, u32> = HashMap::new();
         for job in queries.values() {
-            count_running(&job.execution_graph.read().await, &mut busy);
+            count_running(&**job.execution_graph.read().await, &mut busy);
         }
         // Ballista's rules for queries are its own; they are asked with the free cores of this moment.
         let now = InMemoryClusterState::default();
@@ -153,8 +165,7 @@ impl Members {
             let free = total.saturating_sub(busy.get(&member.id).copied().unwrap_or(0));
             if free > 0 {
                 let metadata = self.inner.get_executor_metadata(&member.id).await?;
-                let data =
-                    ExecutorData { executor_id: member.id, total_vcores: total, available_vcores: free };
+                let data = ExecutorData { executor_id: member.id, total_vcores: total, available_vcores: free };
                 now.register_executor(metadata, data).await?;
             }
         }
@@ -163,7 +174,7 @@ impl Members {
 }
 
 /// Cores that the running tasks of a job hold.
-fn count_running(graph: &ExecutionGraphBox, busy: &mut HashMap<String, u32>) {
+fn count_running(graph: &dyn ExecutionGraph, busy: &mut HashMap<String, u32>) {
     for stage in graph.stages().values() {
         let ExecutionStage::Running(stage) = stage else { continue };
         for task in &stage.task_infos {
@@ -212,7 +223,7 @@ impl ClusterState for Members {
     async fn register_executor(&self, metadata: ExecutorMetadata, spec: ExecutorData) -> Result<()> {
         let (id, cores) = (metadata.id.clone(), spec.total_vcores);
         self.inner.register_executor(metadata, spec).await?;
-        log::info!("executor {id} joined with {cores} cores");
+        self.set_blind(&id, Some(format!("executor {id} has just joined and was not tried yet")));
         self.cores.lock().insert(id, cores);
         Ok(())
     }

@@ -208,8 +208,7 @@ type Rows = BoxStream<'static, Result<RecordBatch>>;
 async fn run(jobs: Arc<Jobs>, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Rows> {
     let mut attempt = 1;
     loop {
-        let job =
-            Job { name: "query".into(), plan: Arc::clone(&plan), context: Arc::clone(&context), deadline: None };
+        let job = Job { name: "query".into(), plan: Arc::clone(&plan), context: Arc::clone(&context), deadline: None };
         let finished = match jobs.run(job).await? {
             Ended::Well(finished) => Arc::new(finished),
             Ended::Late => return Err(failure::cluster("a query has no deadline", "this is a defect")),

@@ -7,15 +7,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ballista_core::serde::protobuf::ExecutorStoppedParams;
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpc;
+use ballista_core::serde::protobuf::{ExecutorStoppedParams, UpdateTaskStatusParams};
 use ballista_scheduler::cluster::{ClusterState, ClusterStateEvent};
 use futures::StreamExt;
+use sinew::Session;
+use sinew::warehouse::Location;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+use tonic::Request;
 
+use crate::jobs::Jobs;
 use crate::members::Members;
+use crate::probe::prove;
 use crate::server::Server;
 
 /// A process that is there accepts a connection sooner.
@@ -23,29 +28,72 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Between two connections to an executor that closes them.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Watches every executor that joins, for as long as the process lives.
-///
-/// # Errors
-/// When Ballista tells of no events.
-pub async fn watch(server: Arc<Server>, members: Arc<Members>) -> ballista_core::error::Result<()> {
-    let mut events = members.cluster_state_events().await?;
-    while let Some(event) = events.next().await {
-        let ClusterStateEvent::RegisteredExecutor { executor_id } = event else { continue };
-        let Ok(metadata) = members.get_executor_metadata(&executor_id).await else { continue };
-        let (server, members) = (Arc::clone(&server), Arc::clone(&members));
-        tokio::spawn(async move {
-            hold(&metadata.host, metadata.port, &members, &executor_id).await;
-            // Someone else may have noticed before.
-            if members.get_executor_metadata(&executor_id).await.is_ok() {
-                let reason = "the connection to its process broke".to_string();
-                let stopped = ExecutorStoppedParams { executor_id: executor_id.clone(), reason };
-                if let Err(status) = SchedulerGrpc::executor_stopped(&*server, tonic::Request::new(stopped)).await {
-                    log::error!("giving executor {executor_id} up: {status}");
+/// What is needed to judge an executor.
+#[derive(Clone)]
+pub struct Watch {
+    /// Ballista's scheduler.
+    pub server: Arc<Server>,
+    /// Jobs, and the executors.
+    pub jobs: Arc<Jobs>,
+    /// Where executors must be able to write.
+    pub warehouse: Location,
+    /// A session of the scheduler's own.
+    pub session: Session,
+}
+
+impl Watch {
+    /// Watches every executor that joins, for as long as the process lives.
+    ///
+    /// # Errors
+    /// When Ballista tells of no events.
+    pub async fn run(self) -> ballista_core::error::Result<()> {
+        let mut events = self.jobs.members.cluster_state_events().await?;
+        while let Some(event) = events.next().await {
+            let ClusterStateEvent::RegisteredExecutor { executor_id } = event else { continue };
+            let Ok(metadata) = self.jobs.members.get_executor_metadata(&executor_id).await else { continue };
+            let (this, id) = (self.clone(), executor_id.clone());
+            tokio::spawn(async move { this.try_out(&id).await });
+            let this = self.clone();
+            tokio::spawn(async move {
+                hold(&metadata.host, metadata.port, &this.jobs.members, &executor_id).await;
+                this.give_up(&executor_id).await;
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets an executor take tasks when it has shown that it can.
+    async fn try_out(&self, id: &str) {
+        let context = self.session.context().task_ctx();
+        let cores = self.jobs.members.cores_of(id);
+        match prove(&self.jobs, &self.warehouse, id, context).await {
+            Ok(()) => {
+                log::info!("executor {id} takes tasks: {cores} cores");
+                self.jobs.members.set_blind(id, None);
+                // Jobs that wait are looked at again when a task reports.
+                let nothing = UpdateTaskStatusParams { executor_id: id.into(), task_status: Vec::new() };
+                if let Err(status) = SchedulerGrpc::update_task_status(&*self.server, Request::new(nothing)).await {
+                    log::warn!("waking jobs that wait: {status}");
                 }
             }
-        });
+            Err(reason) => {
+                log::error!("{reason}; it gets no tasks");
+                self.jobs.members.set_blind(id, Some(reason));
+            }
+        }
     }
-    Ok(())
+
+    async fn give_up(&self, id: &str) {
+        // Someone else may have noticed before.
+        if self.jobs.members.get_executor_metadata(id).await.is_err() {
+            return;
+        }
+        let reason = "the connection to its process broke".to_string();
+        let stopped = ExecutorStoppedParams { executor_id: id.into(), reason };
+        if let Err(status) = SchedulerGrpc::executor_stopped(&*self.server, Request::new(stopped)).await {
+            log::error!("giving executor {id} up: {status}");
+        }
+    }
 }
 
 /// Returns when nothing listens at the executor's address any more, or it has left the cluster.

@@ -26,7 +26,6 @@ use crate::error::Result;
 use crate::tables::FileTables;
 use crate::tables::copy::CopyPlanner;
 use crate::tables::write::WritePlanner;
-use crate::warehouse::Location;
 
 /// Name of the catalog that holds a session's tables.
 pub const CATALOG: &str = "sinew";

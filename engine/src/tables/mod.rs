@@ -8,3 +8,4 @@ pub(crate) mod write;
 
 pub use files::{FileTables, looks_like_path};
 pub use stored::StoredTables;
+pub use write::{Materialized, put_in_run, remove_run};

@@ -45,6 +45,9 @@ use crate::store::Entry;
 /// Blocks have at most this many rows, so that partitions share the work evenly.
 const BLOCK_ROWS: usize = 65_536;
 
+/// The metric that counts units which were read from their files.
+pub const LOADED: &str = "units_loaded";
+
 /// Which form of the rows a pass reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Stage {
@@ -181,8 +184,13 @@ impl FeatureCacheExec {
             baseline: BaselineMetrics::new(&self.metrics, partition),
             bytes: MetricBuilder::new(&self.metrics).counter("bytes", partition),
         };
-        let reader =
-            Arc::new(UnitReader { query: Arc::clone(&self.input), rows_key: self.rows_key.clone(), runtime, context });
+        let reader = Arc::new(UnitReader {
+            query: Arc::clone(&self.input),
+            rows_key: self.rows_key.clone(),
+            runtime,
+            context,
+            loaded: MetricBuilder::new(&self.metrics).counter(LOADED, partition),
+        });
         let stage = self.stage.clone();
         let units = futures::stream::iter(files.unwrap_or_default().into_iter().map(Ok::<_, DataFusionError>));
         let blocks = units

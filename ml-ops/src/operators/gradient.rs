@@ -1,7 +1,8 @@
 //! One pass over the rows: what every block contributes, merged into one partial for each partition.
 //!
 //! The pass is plain data, so the operator means the same wherever it runs. Its output is one row,
-//! `(partial, rows, units)`: the encoded result, and the rows and units it covers, which the driver checks.
+//! `(partial, rows, units, loaded, resident_bytes)`: the encoded result, the rows and units it covers, which
+//! the driver checks, how many of the units had to be read, and what the process keeps resident.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 use futures::StreamExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::feature_cache::FeatureCacheExec;
+use super::feature_cache::{FeatureCacheExec, LOADED};
 use super::parcel::Parcel;
 use crate::block::Block;
 use crate::columns::Columns;
@@ -61,6 +62,16 @@ impl GradientExec {
     /// Another pass over `input`. Metrics go on counting.
     pub fn next_pass(&self, input: Arc<dyn ExecutionPlan>, pass: Pass) -> Self {
         Self { metrics: self.metrics.clone(), ..Self::new(input, Parcel::Here(Arc::new(pass))) }
+    }
+
+    /// The same pass over other rows.
+    pub fn over(&self, input: Arc<dyn ExecutionPlan>) -> Self {
+        Self { metrics: self.metrics.clone(), ..Self::new(input, self.pass.clone()) }
+    }
+
+    /// The same operator with its parameters elsewhere.
+    pub fn with_pass(&self, pass: Parcel<Pass>) -> Self {
+        Self { pass, ..self.clone() }
     }
 
     /// What it computes.
@@ -108,7 +119,16 @@ fn schema() -> SchemaRef {
         Field::new("partial", DataType::Binary, false),
         Field::new("rows", DataType::UInt64, false),
         Field::new("units", DataType::Binary, false),
+        Field::new("loaded", DataType::UInt64, false),
+        Field::new("resident_bytes", DataType::UInt64, false),
     ]))
+}
+
+/// Units that a partition of the cache below had to read from their files.
+fn loaded_by(input: &Arc<dyn ExecutionPlan>, partition: usize) -> u64 {
+    let metrics = input.metrics().unwrap_or_default();
+    let own = metrics.iter().filter(|metric| metric.partition() == Some(partition) && metric.value().name() == LOADED);
+    own.map(|metric| metric.value().as_usize() as u64).sum()
 }
 
 /// Files and blocks are often ready at once, so the loops give way after each batch: a cancelled pass ends
@@ -188,7 +208,7 @@ impl ExecutionPlan for GradientExec {
         let units = self.input.downcast_ref::<FeatureCacheExec>().map(|cache| cache.units(partition)).transpose()?;
         let units: Vec<u8> = units.unwrap_or_default().into_iter().flat_map(u64::to_le_bytes).collect();
         let blocks = self.input.execute(partition, Arc::clone(&context))?;
-        let pass = self.pass.clone();
+        let (pass, input) = (self.pass.clone(), Arc::clone(&self.input));
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let output = futures::stream::once(async move {
             let timer = baseline.elapsed_compute().timer();
@@ -199,7 +219,9 @@ impl ExecutionPlan for GradientExec {
             let partial: ArrayRef = Arc::new(BinaryArray::from_vec(vec![&bytes]));
             let rows: ArrayRef = Arc::new(UInt64Array::from(vec![rows]));
             let units: ArrayRef = Arc::new(BinaryArray::from_vec(vec![&units]));
-            Ok(RecordBatch::try_new(schema(), vec![partial, rows, units])?)
+            let loaded: ArrayRef = Arc::new(UInt64Array::from(vec![loaded_by(&input, partition)]));
+            let bytes: ArrayRef = Arc::new(UInt64Array::from(vec![runtime.store.bytes()]));
+            Ok(RecordBatch::try_new(schema(), vec![partial, rows, units, loaded, bytes])?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), output)))
     }

@@ -8,6 +8,7 @@ use datafusion::datasource::physical_plan::FileGroup;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::Count;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
@@ -26,6 +27,8 @@ pub struct UnitReader {
     pub runtime: Arc<TrainRuntime>,
     /// The task's.
     pub context: Arc<TaskContext>,
+    /// Units that were read from their files.
+    pub loaded: Count,
 }
 
 impl UnitReader {
@@ -73,7 +76,6 @@ impl UnitReader {
     async fn entry(&self, unit: &Arc<Unit>, key: &str, file: &PartitionedFile) -> Result<Arc<Entry>> {
         let _reading = unit.reading.lock().await;
         let resident = unit.entry();
-        self.runtime.store.count(resident.is_some());
         match resident {
             Some(entry) => Ok(entry),
             None => self.load(unit, key, file).await,
@@ -82,6 +84,7 @@ impl UnitReader {
 
     /// Reads a unit from its file and keeps it.
     async fn load(&self, unit: &Arc<Unit>, key: &str, file: &PartitionedFile) -> Result<Arc<Entry>> {
+        self.loaded.add(1);
         units::check_unchanged(&self.query, file, &self.context).await?;
         let entry = unit.fresh(key);
         let mut rows = self.scan(file)?;

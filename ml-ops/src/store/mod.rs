@@ -44,9 +44,6 @@ pub struct BlockStore {
     clock: AtomicU64,
     /// Bytes that entries may keep in memory after their run; 0 keeps none.
     keep_bytes: AtomicU64,
-    /// Units that a pass found resident, and that it had to read.
-    hits: AtomicU64,
-    loads: AtomicU64,
 }
 
 impl BlockStore {
@@ -65,17 +62,6 @@ impl BlockStore {
         let unit = units.entry(key.to_string()).or_insert_with(|| Arc::new(Unit::default()));
         unit.touch();
         Arc::clone(unit)
-    }
-
-    /// Counts a unit that a pass asked for.
-    pub(crate) fn count(&self, resident: bool) {
-        let counter = if resident { &self.hits } else { &self.loads };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Units that passes found resident, and that they had to read, since the process began.
-    pub fn hits_and_loads(&self) -> (u64, u64) {
-        (self.hits.load(Ordering::Relaxed), self.loads.load(Ordering::Relaxed))
     }
 
     /// Drops units that no task used for `idle`; returns whether there was one.

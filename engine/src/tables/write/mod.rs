@@ -10,6 +10,7 @@
 mod commit;
 mod exec;
 mod file;
+mod materialize;
 mod node;
 mod statement;
 mod target;
@@ -17,6 +18,7 @@ mod values;
 
 pub use commit::Run;
 pub use exec::WriteExec;
+pub use materialize::{Materialized, put_in_run, remove_run};
 pub use node::{WriteNode, WritePlanner};
 pub use statement::{create, explained, insert};
 pub use target::Target;

@@ -1,0 +1,99 @@
+//! Rows of a query as files of a run: written once, read as often as needed, removed with the run.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_plan::ExecutionPlan;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::exec::WriteExec;
+use super::target::{Target, files};
+use crate::error::{Result, SinewError};
+use crate::warehouse::Location;
+use crate::warehouse::columns::columns;
+
+/// A file is closed when it has so many bytes: many files are shared out more evenly.
+const FILE_BYTES: u64 = 32 << 20;
+
+/// The files of one run, below `runs/` of the warehouse.
+#[derive(Clone, Debug)]
+pub struct Materialized {
+    target: Arc<Target>,
+    location: Location,
+    schema: SchemaRef,
+}
+
+impl Materialized {
+    /// The files of run `run` in a warehouse, for rows of this schema. Nothing is written yet.
+    pub fn new(location: &Location, run: &str, schema: SchemaRef) -> Self {
+        let target = Target {
+            table: format!("the rows of run {run}"),
+            store: location.url.as_str().into(),
+            folder: folder(location, run).to_string(),
+            run: run.into(),
+            columns: columns(&schema),
+            file_bytes: FILE_BYTES,
+        };
+        Self { target: Arc::new(target), location: location.clone(), schema }
+    }
+
+    /// The plan that writes the rows of `query`.
+    pub fn write(&self, query: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        Arc::new(WriteExec::new(Arc::clone(&self.target), query))
+    }
+
+    /// The plan that reads the rows, from what the plan that wrote them returned.
+    ///
+    /// # Errors
+    /// When a file is not there.
+    pub async fn read(&self, written: &[RecordBatch]) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut group = Vec::new();
+        for file in files(written)? {
+            let path = self.target.path(&file.path)?;
+            let meta = self.location.store.head(&path).await.map_err(|source| SinewError::Read {
+                path: path.to_string(),
+                hint: "the rows of a training were written there a moment ago".into(),
+                source,
+            })?;
+            group.push(PartitionedFile::new_from_meta(meta));
+        }
+        let source = Arc::new(ParquetSource::new(Arc::clone(&self.schema)));
+        let scan = FileScanConfigBuilder::new(self.location.url.clone(), source)
+            .with_file_groups(vec![FileGroup::new(group)])
+            .build();
+        Ok(DataSourceExec::from_data_source(scan))
+    }
+}
+
+fn folder(location: &Location, run: &str) -> Path {
+    location.child("runs").join(run)
+}
+
+/// Removes what a run left in a warehouse; what cannot be removed stays.
+pub async fn remove_run(location: &Location, run: &str) {
+    let all = location.store.list(Some(&folder(location, run))).map_ok(|meta| meta.location).boxed();
+    let removed: std::result::Result<Vec<_>, _> = location.store.delete_stream(all).try_collect().await;
+    if let Err(error) = removed {
+        log::debug!("removing what run {run} left: {error}");
+    }
+}
+
+/// Stores a value of a run below its folder, and returns its path.
+///
+/// # Errors
+/// When the warehouse cannot be written.
+pub async fn put_in_run(location: &Location, run: &str, name: &str, bytes: Vec<u8>) -> Result<Path> {
+    let path = folder(location, run).join(name);
+    location.store.put(&path, bytes.into()).await.map_err(|source| SinewError::Write {
+        path: path.to_string(),
+        hint: "check the warehouse".into(),
+        source,
+    })?;
+    Ok(path)
+}

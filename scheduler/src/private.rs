@@ -1,0 +1,75 @@
+//! The address for executors: Ballista's gRPC and REST interface, and ours, on one listener.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
+use ballista_scheduler::api::get_routes;
+use ballista_scheduler::metrics::SchedulerMetricsCollector;
+use sinew::{Result, SinewError};
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+
+use crate::launch::MESSAGE_BYTES;
+use crate::members::Members;
+use crate::metrics::Metrics;
+use crate::server::Server;
+
+/// What is served.
+pub struct Private {
+    /// Ballista's scheduler.
+    pub server: Arc<Server>,
+    /// The executors.
+    pub members: Arc<Members>,
+    /// Our counters.
+    pub metrics: Arc<Metrics>,
+    /// Ballista's counters.
+    pub theirs: Arc<dyn SchedulerMetricsCollector>,
+}
+
+/// Serves until the future is dropped. Ballista's own listener waits 40 ms for the other side's
+/// acknowledgement of every small answer; this one does not.
+///
+/// # Errors
+/// When the socket cannot be served.
+pub async fn serve(listener: TcpListener, private: Private) -> Result<()> {
+    let grpc = SchedulerGrpcServer::new(private.server.as_ref().clone())
+        .max_encoding_message_size(MESSAGE_BYTES as usize)
+        .max_decoding_message_size(MESSAGE_BYTES as usize);
+    let Private { server, members, metrics, theirs } = private;
+    let ready = Arc::clone(&members);
+    let own = Router::new()
+        .route("/sinew/version", get(|| async { env!("CARGO_PKG_VERSION") }))
+        .route("/healthz", get(|| async { "ok" }))
+        .route(
+            "/readyz",
+            get(move || async move {
+                match ready.slots() {
+                    0 => (StatusCode::SERVICE_UNAVAILABLE, "no executor takes tasks"),
+                    _ => (StatusCode::OK, "ok"),
+                }
+            }),
+        )
+        .route(
+            "/metrics",
+            get(move || async move {
+                let theirs = theirs.gather_metrics().ok().flatten().map(|(text, _)| text).unwrap_or_default();
+                let ours = metrics.text(members.live().len(), members.slots());
+                format!("{}{ours}", String::from_utf8_lossy(&theirs))
+            }),
+        );
+    let grpc = Routes::new(grpc).into_axum_router().fallback(|| async { StatusCode::NOT_FOUND });
+    let router = get_routes(server).merge(grpc).merge(own);
+    let listener = listener.tap_io(|socket| {
+        if let Err(error) = socket.set_nodelay(true) {
+            log::warn!("TCP_NODELAY: {error}");
+        }
+    });
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+        .await
+        .map_err(|source| SinewError::Io { what: "serving executors".into(), source })
+}

@@ -1,0 +1,162 @@
+//! The process: settings, the cluster, the sessions, two listeners, and an orderly end.
+
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ballista_core::config::TaskSchedulingPolicy;
+use ballista_core::extension::SessionConfigExt;
+use ballista_core::optimizer::NotInSubqueryRewrite;
+use ballista_core::serde::{BallistaCodec, BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec};
+use ballista_scheduler::cluster::memory::InMemoryJobState;
+use ballista_scheduler::cluster::{BallistaCluster, ClusterState, JobState};
+use ballista_scheduler::config::{SchedulerConfig, TaskDistributionPolicy};
+use ballista_scheduler::metrics::default_metrics_collector;
+use ballista_scheduler::scheduler_server::SchedulerServer;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::prelude::SessionConfig;
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use sinew::daemon::{Settings, log, signals};
+use sinew::flight::{ServeOptions, serve};
+use sinew::warehouse::Location;
+use sinew::{Host, Result, Session, SinewError};
+
+use crate::jobs::{Jobs, internal};
+use crate::launch::{Launcher, MESSAGE_BYTES, Refused};
+use crate::members::Members;
+use crate::metrics::Metrics;
+use crate::private::{self, Private};
+use crate::query::Distribute;
+use crate::settings::DAEMON;
+use crate::steps::Cluster;
+use crate::watch::Watch;
+
+/// Ballista's scheduler for DataFusion's plans.
+pub type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
+
+/// Something went wrong.
+const FAILED: u8 = 1;
+
+/// Reads the command line and runs the scheduler.
+pub fn main() -> ExitCode {
+    let settings = match DAEMON.parse(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    match log(&settings).and_then(|()| run(&settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error}", DAEMON.name);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(settings: &Settings) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("sinew-scheduler")
+        .enable_all()
+        .build()
+        .map_err(|source| SinewError::Io { what: "starting threads".into(), source })?;
+    let done = runtime.block_on(host(settings));
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    done
+}
+
+/// A listener at the address of an option, and its port.
+fn listen(settings: &Settings, option: &str) -> Result<(tokio::net::TcpListener, String, u16)> {
+    let (host, port) = settings.address(option)?;
+    let failed =
+        |source| SinewError::Io { what: format!("listening on {host}:{port} (--{option} chooses another)"), source };
+    let listener = TcpListener::bind((host.as_str(), port)).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let port = listener.local_addr().map_err(failed)?.port();
+    Ok((tokio::net::TcpListener::from_std(listener).map_err(failed)?, host, port))
+}
+
+async fn host(settings: &Settings) -> Result<()> {
+    let options = settings.session.clone();
+    if options.warehouse().starts_with("memory:") {
+        return Err(SinewError::Config {
+            name: "--warehouse".into(),
+            value: options.warehouse().into(),
+            expected: "a cluster needs a warehouse that every process reaches: a shared folder, s3://, az:// or gs://"
+                .into(),
+        });
+    }
+    let (door, door_host, door_port) = listen(settings, "listen")?;
+    let (cluster, cluster_host, cluster_port) = listen(settings, "cluster")?;
+    let advertised = settings.text("advertise").unwrap_or(&cluster_host).to_string();
+    let endpoint = format!("{advertised}:{cluster_port}");
+
+    let members = Arc::new(Members::default());
+    let session_builder = Arc::new(|config: SessionConfig| {
+        Ok(SessionStateBuilder::new_with_default_features().with_config(config).build())
+    });
+    let config_producer = Arc::new(SessionConfig::new_with_ballista);
+    let job_state: Arc<dyn JobState> =
+        Arc::new(InMemoryJobState::new(endpoint.clone(), session_builder, config_producer));
+    let refused = Refused::default();
+    let grace = Duration::from_secs(settings.number("grace", 30));
+    let jobs = Arc::new(Jobs::new(Arc::clone(&job_state), Arc::clone(&members), Arc::clone(&refused), grace));
+
+    let codec = sinew::codec(Arc::new(BallistaPhysicalExtensionCodec::default()));
+    let stores = sinew::storage::registry(&options);
+    let warehouse = Location::open(options.warehouse(), stores.as_ref())?;
+    let metrics = Arc::new(Metrics::default());
+    let host = Host {
+        config: SessionConfig::new_with_ballista(),
+        runner: Arc::new(Cluster::new(Arc::clone(&jobs), warehouse.clone(), Arc::clone(&metrics))),
+        logical_rules: vec![Arc::new(NotInSubqueryRewrite::new())],
+        rules: vec![Arc::new(Distribute::new(Arc::clone(&jobs), Arc::clone(&codec)))],
+    };
+    let session = Session::hosted(options, host)?;
+
+    let config = SchedulerConfig {
+        external_host: advertised,
+        bind_host: cluster_host.clone(),
+        bind_port: cluster_port,
+        scheduling_policy: TaskSchedulingPolicy::PushStaged,
+        task_distribution: TaskDistributionPolicy::RoundRobin,
+        grpc_server_max_decoding_message_size: MESSAGE_BYTES,
+        grpc_server_max_encoding_message_size: MESSAGE_BYTES,
+        grpc_client_max_message_size: MESSAGE_BYTES,
+        executor_timeout_seconds: settings.number("executor_timeout", 15),
+        expire_dead_executor_interval_seconds: 1,
+        executor_termination_grace_period: 0,
+        no_executors_grace_period_seconds: grace.as_secs(),
+        override_physical_codec: Some(Arc::clone(&codec)),
+        // Ballista's own page at this path leads to a site elsewhere.
+        web_tui_route: "/ballista".into(),
+        cors_allowed_origins: "http://localhost".into(),
+        ..SchedulerConfig::default()
+    };
+    let theirs = default_metrics_collector().map_err(internal)?;
+    let mut server = Server::new_with_task_launcher(
+        endpoint.clone(),
+        BallistaCluster::new(Arc::clone(&members) as Arc<dyn ClusterState>, job_state),
+        BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), codec),
+        Arc::new(config),
+        Arc::clone(&theirs),
+        Arc::new(Launcher::new(endpoint.clone(), refused)),
+    );
+    server.init().await.map_err(internal)?;
+    let server = Arc::new(server);
+    jobs.bind(Arc::clone(&server));
+
+    let watch = Watch { server: Arc::clone(&server), jobs, warehouse, session: session.sibling() };
+    let door_options =
+        ServeOptions { drain: Duration::from_secs(settings.number("drain", 10)), ..ServeOptions::default() };
+    println!("sinew-scheduler: Flight SQL at grpc://{door_host}:{door_port}, cluster at {cluster_host}:{cluster_port}");
+    tokio::select! {
+        served = serve(session, door, door_options, async {
+            match signals::asked_to_stop().await {
+                Ok(()) => ::log::info!("asked to stop"),
+                Err(error) => ::log::error!("{error}"),
+            }
+        }) => served,
+        served = private::serve(cluster, Private { server, members, metrics, theirs }) => served,
+        watched = watch.run() => watched.map_err(|e| SinewError::from(internal(e))),
+    }
+}

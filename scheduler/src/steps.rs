@@ -1,0 +1,301 @@
+//! Steps of trainings on the cluster: a step is one job of a single stage, with one partition for each core.
+//!
+//! ```text
+//!  GradientExec <- FeatureCacheExec <- query          what the loop asks for
+//!  GradientExec <- FeatureCacheExec <- query over     partition p: the units of share p, on the executor
+//!                                      units          that holds them
+//! ```
+//! A step is idempotent: its result is an exact sum over units that every result names. It is run again when
+//! it took too long or does not cover every unit once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::FileGroup;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use futures::TryStreamExt;
+use parking_lot::Mutex;
+use serde::Serialize;
+use sinew::SinewError;
+use sinew::tables::{Materialized, put_in_run, remove_run};
+use sinew::warehouse::Location;
+use sinew_ml::operators::parcel::{Address, digest, encode};
+use sinew_ml::operators::{FeatureCacheExec, GradientExec, Parcel, Stage, covered, units};
+use sinew_ml::prepare::Frozen;
+use sinew_ml::runtime::StepRunner;
+
+use crate::assign::{Share, Sized, assign};
+use crate::failure;
+use crate::jobs::{Ended, Finished, Job, Jobs};
+use crate::metrics::Metrics;
+
+/// Parameters of at most so many bytes travel inside the plan.
+const INLINE_BYTES: usize = 256 << 10;
+/// How often a step is run when it does not come to a result.
+const ATTEMPTS: usize = 5;
+/// A step is late after so long, or so many times what the longest one before took.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE_FACTOR: u32 = 20;
+
+/// Runs steps as jobs.
+pub struct Cluster {
+    jobs: Arc<Jobs>,
+    warehouse: Location,
+    runs: Mutex<HashMap<String, Arc<Run>>>,
+    count: AtomicU64,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cluster({} runs)", self.runs.lock().len())
+    }
+}
+
+/// One training.
+struct Run {
+    name: String,
+    /// Held while a step runs: the steps of a run come one after another.
+    state: tokio::sync::Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The query bound to units, and the units; settled by the first step.
+    bound: Option<(Arc<dyn ExecutionPlan>, Vec<PartitionedFile>, Vec<Sized>)>,
+    /// Who holds which unit.
+    holders: HashMap<u64, String>,
+    /// What the longest step took that read no unit from its file.
+    longest: Duration,
+    /// Whether every unit was read once.
+    loaded: bool,
+    /// How rows are prepared, where that is large.
+    frozen: Option<(Arc<Frozen>, Parcel<Frozen>)>,
+    /// Whether something was stored in the warehouse.
+    stored: bool,
+}
+
+impl Cluster {
+    /// Steps as jobs of `jobs`; what is too large for a plan goes to the warehouse.
+    pub fn new(jobs: Arc<Jobs>, warehouse: Location, metrics: Arc<Metrics>) -> Self {
+        Self { jobs, warehouse, runs: Mutex::default(), count: AtomicU64::new(0), metrics }
+    }
+
+    fn run_of(&self, key: &str) -> Arc<Run> {
+        let mut runs = self.runs.lock();
+        let run = || Arc::new(Run { name: key.replace('/', "-"), state: tokio::sync::Mutex::default() });
+        Arc::clone(runs.entry(key.to_string()).or_insert_with(run))
+    }
+
+    /// The query of a run as units: its own files, or files that its rows are written to first.
+    async fn bind(
+        &self,
+        run: &Run,
+        state: &mut State,
+        cache: &FeatureCacheExec,
+        context: &Arc<TaskContext>,
+    ) -> Result<()> {
+        if state.bound.is_some() {
+            return Ok(());
+        }
+        self.jobs.wait_for_executors().await?;
+        let slots = self.jobs.members.slots().max(1);
+        let mut query = Arc::clone(cache.input());
+        let mut files = units::of(&query, slots);
+        if files.is_none() {
+            let rows = Materialized::new(&self.warehouse, &run.name, query.schema());
+            state.stored = true;
+            let written = self.materialize(&run.name, rows.write(query), context).await?;
+            query = rows.read(&written).await?;
+            files = units::of(&query, slots);
+        }
+        let files = files.ok_or_else(|| DataFusionError::Internal("rows that were written have no units".into()))?;
+        let store = units::scan(&query).map_or("", |scan| scan.object_store_url.as_str());
+        let sizes = files.iter().map(|file| {
+            let bytes = file.range.as_ref().map_or(file.object_meta.size, |r| (r.end - r.start).unsigned_abs());
+            Sized { id: units::id(&units::name(store, file)), bytes }
+        });
+        let sizes = sizes.collect();
+        state.bound = Some((query, files, sizes));
+        Ok(())
+    }
+
+    /// Writes the rows of a query that cannot be read in parts, on the executors.
+    async fn materialize(
+        &self,
+        run: &str,
+        plan: Arc<dyn ExecutionPlan>,
+        context: &Arc<TaskContext>,
+    ) -> Result<Vec<RecordBatch>> {
+        let job = Job { name: format!("rows of {run}"), plan, context: Arc::clone(context), deadline: None };
+        match self.jobs.run(job).await? {
+            Ended::Well(finished) => collect(&finished).await.map(|rows| rows.into_iter().flatten().collect()),
+            Ended::Late => Err(failure::cluster("writing rows has no deadline", "this is a defect")),
+        }
+    }
+
+    /// A value that is too large for a plan, as an address.
+    async fn parcel<T: Serialize>(
+        &self,
+        run: &Run,
+        state: &mut State,
+        value: &Arc<T>,
+        kind: &str,
+    ) -> Result<Parcel<T>> {
+        let bytes = encode(value.as_ref())?;
+        if bytes.len() <= INLINE_BYTES {
+            return Ok(Parcel::Here(Arc::clone(value)));
+        }
+        let digest = digest(&bytes);
+        let name = format!("{kind}-{digest:032x}");
+        state.stored = true;
+        let path = put_in_run(&self.warehouse, &run.name, &name, bytes).await?;
+        let store = self.warehouse.url.as_str().to_string();
+        Ok(Parcel::There(Address { store, path: path.to_string(), digest }))
+    }
+
+    /// The stage of a step, its frozen part by address where it is large.
+    async fn stage(&self, run: &Run, state: &mut State, stage: &Stage) -> Result<Stage> {
+        let (Stage::Prepared(frozen) | Stage::Sampled(frozen, _)) = stage else { return Ok(Stage::Raw) };
+        let Some(value) = frozen.here() else { return Ok(stage.clone()) };
+        let known =
+            state.frozen.as_ref().filter(|(known, _)| Arc::ptr_eq(known, value)).map(|(_, parcel)| parcel.clone());
+        let parcel = match known {
+            Some(parcel) => parcel,
+            None => {
+                let parcel = self.parcel(run, state, value, "preparation").await?;
+                state.frozen = Some((Arc::clone(value), parcel.clone()));
+                parcel
+            }
+        };
+        Ok(match stage {
+            Stage::Sampled(_, sample) => Stage::Sampled(parcel, *sample),
+            _ => Stage::Prepared(parcel),
+        })
+    }
+
+    /// One attempt at a step; `None` if it came to nothing and may be tried again.
+    async fn attempt(
+        &self,
+        run: &Run,
+        state: &mut State,
+        gradient: &GradientExec,
+        step: (&FeatureCacheExec, &Stage),
+        context: &Arc<TaskContext>,
+    ) -> Result<Option<Vec<RecordBatch>>> {
+        self.jobs.wait_for_executors().await?;
+        let (cache, stage) = step;
+        let Some((query, files, sizes)) = &state.bound else {
+            return Err(DataFusionError::Internal("a step before its rows were bound".into()));
+        };
+        let shares = assign(sizes, &state.holders, &self.jobs.members.live());
+        let group = |share: &Share| FileGroup::new(share.units.iter().map(|unit| files[*unit].clone()).collect());
+        let bound = units::bind(query, shares.iter().map(group).collect())?;
+        let plan = gradient.over(Arc::new(cache.bound(bound, stage.clone())));
+        let name = format!("step {} of {}", self.count.fetch_add(1, Ordering::Relaxed), run.name);
+        self.jobs.members.place(&name, shares.iter().map(|share| share.executor.clone()).collect());
+        let deadline = state.loaded.then(|| PATIENCE.max(state.longest * PATIENCE_FACTOR));
+        let started = Instant::now();
+        let job = Job { name: name.clone(), plan: Arc::new(plan), context: Arc::clone(context), deadline };
+        let ended = self.jobs.run(job).await;
+        self.jobs.members.forget(&name);
+        let finished = match ended? {
+            Ended::Well(finished) => finished,
+            Ended::Late => {
+                log::warn!("{name} did not end within {deadline:?}; it is run again");
+                return Ok(None);
+            }
+        };
+        let batches = match collect(&finished).await {
+            Ok(batches) => batches,
+            Err(error) => {
+                log::warn!("{name} is run again: {error}");
+                return Ok(None);
+            }
+        };
+        let mut seen: Vec<u64> = Vec::with_capacity(sizes.len());
+        for (location, rows) in finished.partitions.iter().zip(&batches) {
+            let executor = location.executor_meta.as_ref().map(|meta| meta.id.clone()).unwrap_or_default();
+            for unit in
+                rows.iter().map(covered).collect::<std::result::Result<Vec<_>, _>>()?.into_iter().flatten().flatten()
+            {
+                state.holders.insert(unit, executor.clone());
+                seen.push(unit);
+            }
+        }
+        seen.sort_unstable();
+        let mut wanted: Vec<u64> = sizes.iter().map(|unit| unit.id).collect();
+        wanted.sort_unstable();
+        if seen != wanted || batches.len() != shares.len() {
+            log::warn!("{name} covered {} of {} units; it is run again", seen.len(), wanted.len());
+            return Ok(None);
+        }
+        if state.loaded {
+            state.longest = state.longest.max(started.elapsed());
+        }
+        state.loaded = true;
+        let batches: Vec<RecordBatch> = batches.into_iter().flatten().collect();
+        self.metrics.step(started.elapsed(), &batches);
+        Ok(Some(batches))
+    }
+}
+
+/// The rows of a job, partition by partition; all are fetched at once.
+async fn collect(finished: &Finished) -> Result<Vec<Vec<RecordBatch>>> {
+    let mut fetches = Vec::with_capacity(finished.partitions.len());
+    for location in finished.partitions.clone() {
+        let jobs = Arc::clone(finished.jobs());
+        fetches.push(async move { jobs.fetch(&location).await?.try_collect::<Vec<_>>().await });
+    }
+    futures::future::try_join_all(fetches).await
+}
+
+#[async_trait]
+impl StepRunner for Cluster {
+    async fn run(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
+        let odd = || DataFusionError::Internal("a step is no pass over cached rows".into());
+        let gradient = plan.downcast_ref::<GradientExec>().ok_or_else(odd)?;
+        let cache = gradient.input().downcast_ref::<FeatureCacheExec>().ok_or_else(odd)?;
+        let run = self.run_of(cache.key());
+        let mut state = run.state.lock().await;
+        self.bind(&run, &mut state, cache, &context).await?;
+        let stage = self.stage(&run, &mut state, cache.stage()).await?;
+        let gradient = match gradient.pass().here() {
+            Some(pass) => gradient.with_pass(self.parcel(&run, &mut state, pass, "parameters").await?),
+            None => gradient.clone(),
+        };
+        for _ in 0..ATTEMPTS {
+            let attempt = self.attempt(&run, &mut state, &gradient, (cache, &stage), &context).await?;
+            if let Some(batches) = attempt {
+                return Ok(batches);
+            }
+        }
+        Err(DataFusionError::External(Box::new(SinewError::Cluster {
+            reason: format!("a step of the training came to no result in {ATTEMPTS} attempts"),
+            hint: "look at the scheduler's and the executors' logs, and run the statement again".into(),
+        })))
+    }
+
+    fn slots(&self) -> Option<usize> {
+        Some(self.jobs.members.slots().max(1))
+    }
+
+    fn release(&self, key: &str) {
+        let Some(run) = self.runs.lock().remove(key) else { return };
+        let warehouse = self.warehouse.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if run.state.lock().await.stored {
+                    remove_run(&warehouse, &run.name).await;
+                }
+            });
+        }
+    }
+}
