@@ -36,7 +36,10 @@ pub fn run(workers: &Runtime, address: &str, settings: &Settings) -> Result<Outc
         let mut stdout = std::io::stdout();
         // Nobody has to read this.
         let _ = writeln!(stdout, "sinew serve: listening on grpc://{bound}").and_then(|()| stdout.flush());
-        serve(session, listener, options, async move { drop(signals.next().await) }).await
+        let stop = async move {
+            signals.next().await;
+        };
+        serve(session, listener, options, stop).await
     })?;
     clients.shutdown_background();
     Ok(Outcome::Done)

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Schema, SchemaRef, UInt64Type};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
@@ -169,6 +169,14 @@ impl Run {
             }
             let _ = changed.changed().await;
         }
+    }
+
+    /// The number of rows written, where the result is one.
+    pub fn count(&self) -> Option<i64> {
+        let state = self.state.lock();
+        let [batch] = state.batches.as_slice() else { return None };
+        let column = batch.column_by_name("count")?.as_primitive_opt::<UInt64Type>()?;
+        (column.len() == 1).then(|| column.value(0) as i64)
     }
 
     /// All rows from the first, and those to come. The statement is cancelled when nobody follows it any more.

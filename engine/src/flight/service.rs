@@ -163,7 +163,9 @@ impl Service {
             ));
         }
         self.wait(&mut opened, true).await?;
-        Ok(0)
+        let counted = opened.run.as_ref().filter(|_| opened.kind == ExecutionKind::Rows).map(|run| run.count());
+        // The report of a training is not a number of rows written.
+        Ok(counted.unwrap_or(Some(0)).unwrap_or(-1))
     }
 }
 
