@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{Schema, SchemaRef, UInt64Type};
 use futures::StreamExt;
@@ -171,12 +171,15 @@ impl Run {
         }
     }
 
-    /// The number of rows written, where the result is one.
+    /// The number of rows written, where the result says it: one `count` for each time the statement ran.
     pub fn count(&self) -> Option<i64> {
         let state = self.state.lock();
-        let [batch] = state.batches.as_slice() else { return None };
-        let column = batch.column_by_name("count")?.as_primitive_opt::<UInt64Type>()?;
-        (column.len() == 1).then(|| column.value(0) as i64)
+        let mut total = 0;
+        for batch in &state.batches {
+            let column = batch.column_by_name("count")?.as_primitive_opt::<UInt64Type>()?;
+            total += column.iter().flatten().sum::<u64>();
+        }
+        (!state.batches.is_empty()).then_some(total as i64)
     }
 
     /// All rows from the first, and those to come. The statement is cancelled when nobody follows it any more.

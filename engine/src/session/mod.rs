@@ -1,5 +1,6 @@
 //! A session: SQL in, streams of rows out.
 
+mod bound;
 mod context;
 mod elsewhere;
 mod execution;
@@ -18,8 +19,10 @@ use futures::FutureExt;
 use sinew_sql::Statement;
 
 pub use context::Host;
+pub(crate) use bound::{Bound, numbered};
 pub(crate) use context::{CATALOG, SCHEMA};
 pub(crate) use prepared::Prepared;
+pub(crate) use show::matches;
 pub use execution::{Execution, ExecutionKind, Statements};
 pub use split::{Piece, split};
 
