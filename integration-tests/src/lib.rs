@@ -11,7 +11,10 @@ use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 use futures::StreamExt;
+use sinew::flight::{ServeOptions, serve};
 use sinew::{Session, SessionOptions};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
@@ -23,11 +26,22 @@ pub fn file(path: &str) -> String {
     root().join(path).display().to_string()
 }
 
+/// Where statements run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// In this process.
+    Embedded,
+    /// On a Flight SQL server; the session is a connection to it.
+    Flight,
+}
+
 /// A session over a warehouse of its own.
 pub struct Engine {
     /// The session.
     pub session: Session,
     warehouse: tempfile::TempDir,
+    /// Stops the server when it is dropped, where there is one.
+    _server: Option<oneshot::Sender<()>>,
 }
 
 impl Engine {
@@ -45,7 +59,30 @@ impl Engine {
         let warehouse = tempfile::tempdir().unwrap();
         let options = options.with_warehouse(&warehouse.path().display().to_string()).unwrap();
         let options = options.with_threads(threads).unwrap();
-        Self { session: Session::embedded(options).unwrap(), warehouse }
+        Self { session: Session::embedded(options).unwrap(), warehouse, _server: None }
+    }
+
+    /// A session with `threads` threads whose statements run elsewhere, if the topology says so.
+    pub async fn on(topology: Topology, threads: usize) -> Self {
+        let embedded = Self::new(threads);
+        match topology {
+            Topology::Embedded => embedded,
+            Topology::Flight => embedded.served().await,
+        }
+    }
+
+    /// The same engine behind a server, and a connection to it.
+    async fn served(mut self) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("grpc://{}", listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = serve(self.session, listener, ServeOptions::default(), async move {
+            let _ = stopped.await;
+        });
+        tokio::spawn(async move { server.await.unwrap() });
+        self.session = Session::connect(&url).await.unwrap();
+        self._server = Some(stop);
+        self
     }
 
     /// The folder of its warehouse.
@@ -60,8 +97,13 @@ impl Engine {
         while let Some(execution) = statements.next().await {
             let mut execution = execution.map_err(|e| e.to_string())?;
             last.clear();
+            let schema = execution.schema();
             while let Some(batch) = execution.next().await {
                 last.push(batch.map_err(|e| e.to_string())?);
+            }
+            // Columns have names even where no batch came.
+            if last.is_empty() && !schema.fields().is_empty() {
+                last.push(RecordBatch::new_empty(schema));
             }
         }
         Ok(last)

@@ -20,7 +20,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::{Engine, file};
+use crate::{Engine, Topology, file};
 
 /// Columns whose values differ from run to run.
 const CHANGING: &[&str] = &["duration_ms", "created_at", "run", "device"];
@@ -65,10 +65,10 @@ fn read(text: &str) -> Vec<Record> {
 ///
 /// # Panics
 /// When an answer is another one; all of the file's differences are in the text.
-pub async fn run(path: &Path) {
+pub async fn run(path: &Path, topology: Topology) {
     let text = std::fs::read_to_string(path).unwrap();
-    let complete = std::env::var_os("SINEW_SLT_COMPLETE").is_some();
-    let engine = Engine::new(4);
+    let complete = topology == Topology::Embedded && std::env::var_os("SINEW_SLT_COMPLETE").is_some();
+    let engine = Engine::on(topology, 4).await;
     let folder = tempfile::tempdir().unwrap();
     let folders = [("$DATA", file("examples/data")), ("$TMP", folder.path().display().to_string())];
     let portable = |text: &str| portable(text, &folders);
@@ -94,7 +94,7 @@ pub async fn run(path: &Path) {
             write!(written, "----\n{answer}{end}").unwrap();
         }
     }
-    assert!(wrong.is_empty(), "{}: SINEW_SLT_COMPLETE=1 writes the answers\n{wrong}", path.display());
+    assert!(wrong.is_empty(), "{}, {topology:?}: SINEW_SLT_COMPLETE=1 writes the answers\n{wrong}", path.display());
     if complete {
         std::fs::write(path, written).unwrap();
     }

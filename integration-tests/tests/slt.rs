@@ -1,18 +1,29 @@
-//! Behaviour in SQL: the files of `slt/`, each with an engine of its own.
+//! Behaviour in SQL: the files of `slt/`, each with an engine of its own, in every topology.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use sinew_integration_tests::{root, slt};
+use sinew_integration_tests::{Topology, root, slt};
 
 macro_rules! files {
     ($($name:ident)*) => {
         const FILES: &[&str] = &[$(stringify!($name)),*];
-        $(
-            #[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                slt::run(&root().join(concat!("integration-tests/slt/", stringify!($name), ".slt"))).await;
-            }
-        )*
+        topology! { embedded, Topology::Embedded, $($name)* }
+        topology! { flight, Topology::Flight, $($name)* }
+    };
+}
+
+macro_rules! topology {
+    ($module:ident, $topology:expr, $($name:ident)*) => {
+        mod $module {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $name() {
+                    let file = root().join(concat!("integration-tests/slt/", stringify!($name), ".slt"));
+                    slt::run(&file, $topology).await;
+                }
+            )*
+        }
     };
 }
 

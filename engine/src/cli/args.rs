@@ -22,8 +22,13 @@ pub enum Action {
     File(String),
     /// Show what sinew does.
     Demo,
-    /// Serve Flight SQL at this address.
-    Serve(String),
+    /// Serve Flight SQL.
+    Serve {
+        /// Host and port.
+        address: String,
+        /// Whether other machines may reach it.
+        anyone: bool,
+    },
 }
 
 /// The command line.
@@ -105,13 +110,21 @@ fn command() -> Command {
             Command::new("demo").about("Train and score on data that comes with sinew, and show what to try next"),
         )
         .subcommand(
-            Command::new("serve").about("Serve Flight SQL, for sinew --connect and other clients").arg(
-                Arg::new("listen")
-                    .long("listen")
-                    .value_name("ADDRESS")
-                    .default_value(LISTEN)
-                    .help("Address and port to listen at; port 0 is any that is free"),
-            ),
+            Command::new("serve")
+                .about("Serve Flight SQL, for sinew --connect and other clients")
+                .arg(
+                    Arg::new("listen")
+                        .long("listen")
+                        .value_name("ADDRESS")
+                        .default_value(LISTEN)
+                        .help("Address and port to listen at; port 0 is any that is free"),
+                )
+                .arg(
+                    Arg::new("insecure-listen")
+                        .long("insecure-listen")
+                        .action(ArgAction::SetTrue)
+                        .help("Allow an address that other machines reach, although nobody has to log in"),
+                ),
         );
     for (spec, flag) in flags() {
         command = command.arg(global(Arg::new(spec.name).long(flag).value_name("VALUE").help(spec.doc)));
@@ -129,9 +142,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, 
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let refuse = |error: SinewError| super::complain(&error, super::USAGE);
     let action = match (matches.subcommand(), text("command"), text("file")) {
-        (Some(("serve", serve)), ..) => {
-            Action::Serve(serve.get_one::<String>("listen").cloned().unwrap_or_else(|| LISTEN.into()))
-        }
+        (Some(("serve", serve)), ..) => Action::Serve {
+            address: serve.get_one::<String>("listen").cloned().unwrap_or_else(|| LISTEN.into()),
+            anyone: serve.get_flag("insecure-listen"),
+        },
         (Some(_), ..) => Action::Demo,
         (None, Some(text), _) => Action::Text(text),
         (None, _, Some(file)) => Action::File(file),
@@ -143,7 +157,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, 
         value: value.into(),
         expected: "with --connect the server's own options hold; give it where the server starts".into(),
     };
-    if let (Some(url), Action::Serve(_) | Action::Demo) = (&connect, &action) {
+    if let (Some(url), Action::Serve { .. } | Action::Demo) = (&connect, &action) {
         let expected = "it goes with -c, -f or the shell".into();
         return Err(refuse(SinewError::Config { name: "--connect".into(), value: url.clone(), expected }));
     }

@@ -62,7 +62,7 @@ pub fn main() -> ExitCode {
 fn act(runtime: &tokio::runtime::Runtime, settings: Settings, script: Option<String>) -> Result<Outcome> {
     match &settings.action {
         Action::Demo => return runtime.block_on(demo::run(&settings)),
-        Action::Serve(address) => return serve::run(runtime, address, &settings),
+        Action::Serve { address, anyone } => return serve::run(runtime, address, *anyone, &settings),
         _ => {}
     }
     let session = match &settings.connect {
@@ -84,7 +84,7 @@ fn read_script(action: &Action) -> Result<Option<String>> {
         Action::Text(text) => return Ok(Some(text.clone())),
         Action::File(name) if name != "-" => name,
         Action::Shell if std::io::stdin().is_terminal() => return Ok(None),
-        Action::Demo | Action::Serve(_) => return Ok(None),
+        Action::Demo | Action::Serve { .. } => return Ok(None),
         Action::File(_) | Action::Shell => {
             let mut bytes = Vec::new();
             std::io::stdin()

@@ -1,7 +1,6 @@
 //! Accepted sockets: each has a number, and says when it is closed.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,8 +14,6 @@ use tonic::transport::server::Connected;
 pub struct Peer {
     /// Counted from 1 since the server started.
     pub number: u64,
-    /// The other end.
-    pub address: Option<SocketAddr>,
 }
 
 /// An accepted socket.
@@ -29,8 +26,7 @@ pub struct Connection {
 impl Connection {
     /// `closed` is called when the socket is.
     pub fn new(socket: TcpStream, number: u64, closed: Arc<dyn Fn(Peer) + Send + Sync>) -> Self {
-        let peer = Peer { number, address: socket.peer_addr().ok() };
-        Self { socket, peer, closed }
+        Self { socket, peer: Peer { number }, closed }
     }
 }
 

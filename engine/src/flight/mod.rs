@@ -4,19 +4,31 @@
 //! fetched. Everything else (TRAIN MODEL, definitions, writes) runs once, when it is asked for, and its small
 //! result is kept so that it can be fetched again.
 
+mod actions;
+mod calls;
 mod client;
 mod connection;
+mod expiry;
+mod ingest;
+mod listen;
+mod messages;
+mod metadata;
+mod options;
+mod protocol;
 mod run;
 mod schema;
 mod server;
 mod service;
 mod sessions;
+mod sql_info;
 mod statements;
 mod status;
 mod workers;
+mod xdbc;
 
 pub(crate) use client::Remote;
-pub use server::{ServeOptions, serve};
+pub use listen::listen;
+pub use server::{Accepted, ServeOptions, serve};
 
 /// The port of Flight SQL where an address names none.
 pub const PORT: u16 = 50051;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Schema, SchemaRef, UInt64Type};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
@@ -169,6 +169,17 @@ impl Run {
             }
             let _ = changed.changed().await;
         }
+    }
+
+    /// The number of rows written, where the result says it: one `count` for each time the statement ran.
+    pub fn count(&self) -> Option<i64> {
+        let state = self.state.lock();
+        let mut total = 0;
+        for batch in &state.batches {
+            let column = batch.column_by_name("count")?.as_primitive_opt::<UInt64Type>()?;
+            total += column.iter().flatten().sum::<u64>();
+        }
+        (!state.batches.is_empty()).then_some(total as i64)
     }
 
     /// All rows from the first, and those to come. The statement is cancelled when nobody follows it any more.

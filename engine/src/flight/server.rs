@@ -88,7 +88,9 @@ pub async fn serve(
         .max_encoding_message_size(usize::MAX);
 
     let (stopping, mut stopped) = watch::channel(false);
-    let stop = shutdown.map(|()| drop(stopping.send_replace(true)));
+    let stop = shutdown.map(|()| {
+        stopping.send_replace(true);
+    });
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))

@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::execution::memory_pool::MemoryReservation;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::run::Run;
 use super::sessions::Names;
 use crate::error::{Result, SinewError};
-use crate::session::{Piece, Prepared};
+use crate::session::{Bound, Piece};
 
 /// How long a result can be fetched after it was last asked for.
 pub const KEPT: Duration = Duration::from_secs(300);
@@ -36,17 +38,37 @@ pub enum Outcome {
 /// A planned query and the columns it was announced with.
 #[derive(Debug)]
 pub struct Query {
-    /// One plan for each row of parameters.
-    pub plans: Vec<Prepared>,
+    /// The plan, with its values.
+    pub bound: Bound,
     /// The columns as sent.
     pub schema: SchemaRef,
+    cancelled: watch::Sender<bool>,
 }
 
-/// A statement that a client prepared.
+impl Query {
+    /// A query that can be fetched.
+    pub fn new(bound: Bound, schema: SchemaRef) -> Self {
+        Self { bound, schema, cancelled: watch::channel(false).0 }
+    }
+
+    /// Waits until the query is cancelled.
+    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut cancelled = self.cancelled.subscribe();
+        async move {
+            if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+/// A statement as a client sent it.
 #[derive(Clone, Debug)]
-pub struct PreparedText {
+pub struct Text {
     /// Its text.
     pub piece: Piece,
+    /// Values for its parameters, a row for each time it runs.
+    pub values: Option<RecordBatch>,
 }
 
 #[derive(Debug)]
@@ -60,16 +82,18 @@ struct Kept {
 pub struct Statements {
     names: Arc<Names>,
     results: Mutex<HashMap<String, Kept>>,
-    prepared: Mutex<HashMap<String, PreparedText>>,
+    prepared: Mutex<HashMap<String, Text>>,
     running: Arc<Semaphore>,
     closed: watch::Sender<bool>,
+    /// The memory of temporary tables.
+    held: Mutex<Vec<MemoryReservation>>,
 }
 
 impl Statements {
     /// None.
     pub fn new(names: Arc<Names>) -> Self {
         let running = Arc::new(Semaphore::new(RUNNING));
-        Self { names, results: Mutex::default(), prepared: Mutex::default(), running, closed: watch::channel(false).0 }
+        Self { names, results: Mutex::default(), prepared: Mutex::default(), running, closed: watch::channel(false).0, held: Mutex::default() }
     }
 
     /// Leave to run one more statement; held while it runs.
@@ -84,6 +108,16 @@ impl Statements {
             what: format!("{RUNNING} statements that a session runs at the same time"),
             hint: "wait for one to end, or use another connection".into(),
         })
+    }
+
+    /// A name for rows that a client sends, which no table has.
+    pub fn source_name(&self) -> String {
+        format!("sinew_ingest_{}", self.names.next())
+    }
+
+    /// Keeps memory counted for as long as the session lives.
+    pub fn hold(&self, memory: Option<MemoryReservation>) {
+        self.held.lock().extend(memory);
     }
 
     /// Waits until the session is closed.
@@ -137,25 +171,29 @@ impl Statements {
         Ok(kept.outcome.clone())
     }
 
+    /// Takes a result out; its ticket is worth nothing then.
+    pub fn forget(&self, ticket: &str) -> Option<Outcome> {
+        self.results.lock().remove(ticket).map(|kept| kept.outcome)
+    }
+
     /// Drops a result; the statement stops if it still runs. Whether there was one.
     pub fn cancel(&self, ticket: &[u8]) -> bool {
-        let removed = std::str::from_utf8(ticket).ok().and_then(|ticket| self.results.lock().remove(ticket));
-        match removed {
-            None => false,
-            Some(kept) => {
-                if let Outcome::Run(run) = kept.outcome {
-                    run.cancel();
-                }
-                true
+        let outcome = std::str::from_utf8(ticket).ok().and_then(|ticket| self.forget(ticket));
+        match &outcome {
+            None => {}
+            Some(Outcome::Run(run)) => run.cancel(),
+            Some(Outcome::Query(query)) => {
+                query.cancelled.send_replace(true);
             }
         }
+        outcome.is_some()
     }
 
     /// Keeps a prepared statement; its handle.
     ///
     /// # Errors
     /// When there are too many.
-    pub fn prepare(&self, prepared: PreparedText) -> Result<String> {
+    pub fn prepare(&self, prepared: Text) -> Result<String> {
         let mut all = self.prepared.lock();
         if all.len() >= PREPARED {
             return Err(SinewError::TooMany {
@@ -172,13 +210,24 @@ impl Statements {
     ///
     /// # Errors
     /// When this session has none of that handle.
-    pub fn prepared(&self, handle: &[u8]) -> Result<PreparedText> {
+    pub fn prepared(&self, handle: &[u8]) -> Result<Text> {
         let all = self.prepared.lock();
         let found = std::str::from_utf8(handle).ok().and_then(|handle| all.get(handle)).cloned();
         found.ok_or_else(|| SinewError::UnknownHandle {
             what: "the prepared statement".into(),
             hint: "prepare it again".into(),
         })
+    }
+
+    /// Gives values to the parameters of a prepared statement, for its next runs.
+    ///
+    /// # Errors
+    /// When this session has none of that handle.
+    pub fn bind(&self, handle: &[u8], values: Option<RecordBatch>) -> Result<()> {
+        let bound = Text { values, ..self.prepared(handle)? };
+        let handle = String::from_utf8_lossy(handle).into_owned();
+        self.prepared.lock().insert(handle, bound);
+        Ok(())
     }
 
     /// Forgets a prepared statement; one that is not there is no error.

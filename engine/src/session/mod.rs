@@ -1,5 +1,6 @@
 //! A session: SQL in, streams of rows out.
 
+mod bound;
 mod context;
 mod elsewhere;
 mod execution;
@@ -17,8 +18,10 @@ use datafusion::prelude::SessionContext;
 use futures::FutureExt;
 use sinew_sql::Statement;
 
-pub(crate) use context::{CATALOG, SCHEMA};
+pub(crate) use bound::{Bound, numbered};
 pub use context::{Host, environment};
+pub(crate) use context::{CATALOG, SCHEMA};
+pub(crate) use show::matches;
 pub use execution::{Execution, ExecutionKind, Statements};
 #[cfg(test)]
 pub(crate) use plain::physical;

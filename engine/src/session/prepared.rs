@@ -3,14 +3,18 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use sinew_sql::Statement;
 
 use super::execution::Execution;
-use super::{Session, guarded, plain, train};
-use crate::error::Result;
+use super::{Session, plain, train};
+use crate::error::{Result, SinewError};
+
+/// The highest number of a parameter.
+const MOST_PARAMETERS: usize = 10_000;
 
 /// A statement that was not started yet.
 #[derive(Clone, Debug)]
@@ -37,6 +41,43 @@ impl Prepared {
         }
     }
 
+    /// The type of each parameter, where the statement tells; none for statements that take no parameters.
+    ///
+    /// # Errors
+    /// When a parameter is not written as `$1`, `$2` and so on.
+    pub(crate) fn parameters(&self) -> Result<Vec<Option<DataType>>> {
+        let plan = match self {
+            // What EXECUTE gives to PREPARE is theirs.
+            Self::Plan(LogicalPlan::Statement(_), _) | Self::Ours(_) | Self::Nothing => return Ok(Vec::new()),
+            Self::Query(plan) | Self::Plan(plan, _) => plan,
+        };
+        let mut found = Vec::new();
+        for (name, data_type) in plan.get_parameter_types()? {
+            let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
+            let Some(at) = number.filter(|n| (1..=MOST_PARAMETERS).contains(n)) else {
+                return Err(SinewError::Request {
+                    what: format!("'{name}' cannot be a parameter"),
+                    hint: format!("write parameters as ?, or as $1 to ${MOST_PARAMETERS}"),
+                });
+            };
+            found.resize(found.len().max(at), None);
+            found[at - 1] = data_type;
+        }
+        Ok(found)
+    }
+
+    /// The statement with values in place of its parameters.
+    ///
+    /// # Errors
+    /// When they do not fit.
+    pub(crate) fn bind(&self, values: Vec<ScalarValue>) -> Result<Self> {
+        Ok(match self {
+            Self::Query(plan) => Self::Query(plan.clone().with_param_values(values)?),
+            Self::Plan(plan, text) => Self::Plan(plan.clone().with_param_values(values)?, Arc::clone(text)),
+            other => other.clone(),
+        })
+    }
+
     /// The columns that its result will have, before anything runs; none where it returns no rows to speak of.
     pub(crate) async fn schema(&self, session: &Session) -> Result<SchemaRef> {
         let planned = match self {
@@ -55,10 +96,6 @@ impl Prepared {
 
     /// Starts the statement.
     pub(crate) async fn start(&self, session: &Session) -> Result<Execution> {
-        guarded(self.started(session)).await
-    }
-
-    async fn started(&self, session: &Session) -> Result<Execution> {
         match self {
             Self::Query(plan) => plain::run_plan(session, plan.clone(), "").await,
             Self::Plan(plan, said) => plain::start(session, plan.clone(), said).await,

@@ -167,7 +167,7 @@ pub fn describe(name: &str, info: &VersionInfo, model: &Model) -> Result<RecordB
 }
 
 /// SQL's LIKE: `%` is any text, `_` any character.
-fn matches(text: &str, pattern: &str) -> bool {
+pub(crate) fn matches(text: &str, pattern: &str) -> bool {
     let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
     // `reach[i]`: the pattern so far matches the first i characters.
     let mut reach = vec![false; text.len() + 1];

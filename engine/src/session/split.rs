@@ -1,7 +1,7 @@
 //! A script cut into statements, each with its place, so that a statement runs before the next is parsed.
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 /// One statement of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +27,17 @@ impl Piece {
     }
 }
 
+/// The words of a text, and whether they are all of it.
+pub(super) fn tokens(text: &str) -> (Vec<TokenWithSpan>, bool) {
+    let mut tokens = Vec::new();
+    let whole = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location_into_buf(&mut tokens).is_ok();
+    (tokens, whole)
+}
+
 /// The statements of a script; empty ones are left out. Text that cannot be cut into words, such as an
 /// open quote, becomes the last statement as it is.
 pub fn split(script: &str) -> Vec<Piece> {
-    let mut tokens = Vec::new();
-    let whole = Tokenizer::new(&GenericDialect {}, script).tokenize_with_location_into_buf(&mut tokens).is_ok();
+    let (tokens, whole) = tokens(script);
     let mut offsets = Offsets::new(script);
     let mut pieces: Vec<Piece> = Vec::new();
     let mut open: Option<(Location, usize, usize)> = None;
@@ -63,14 +69,14 @@ pub fn split(script: &str) -> Vec<Piece> {
 }
 
 /// Turns lines and columns, which only grow, into byte offsets.
-struct Offsets<'a> {
+pub(super) struct Offsets<'a> {
     text: &'a str,
     byte: usize,
     at: Location,
 }
 
 impl<'a> Offsets<'a> {
-    fn new(text: &'a str) -> Self {
+    pub(super) fn new(text: &'a str) -> Self {
         Self { text, byte: 0, at: Location { line: 1, column: 1 } }
     }
 
@@ -88,7 +94,7 @@ impl<'a> Offsets<'a> {
         }
     }
 
-    fn of(&mut self, place: Location) -> usize {
+    pub(super) fn of(&mut self, place: Location) -> usize {
         while (self.at.line, self.at.column) < (place.line, place.column) && self.step() {}
         self.byte
     }

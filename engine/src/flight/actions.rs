@@ -1,0 +1,136 @@
+//! The actions of Flight and Flight SQL: prepared statements, cancelling, the session itself.
+
+use arrow_flight::sql::{
+    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Command, ProstMessageExt,
+};
+use arrow_flight::{
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo, RenewFlightEndpointRequest,
+};
+use bytes::Bytes;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use prost::Message;
+
+use super::calls::plan;
+use super::messages::{Answer, command, decode, ipc, no_transaction, refused, shown, single, unpack};
+use super::protocol::{CLOSED, CloseSessionResult, SetSessionOptionsRequest};
+use super::sessions::{ClientSession, Sessions};
+use super::statements::Text;
+use super::status::to_status;
+use super::workers::Workers;
+use super::{expiry, options};
+use crate::error::SinewError;
+use crate::session::numbered;
+
+/// Names and descriptions of all actions.
+pub const ACTIONS: [(&str, &str); 8] = [
+    ("CreatePreparedStatement", "Plans a statement, to be run later and more than once"),
+    ("ClosePreparedStatement", "Forgets a prepared statement"),
+    ("CancelFlightInfo", "Cancels a statement and drops its result"),
+    ("RenewFlightEndpoint", "Keeps a result for longer"),
+    ("CancelQuery", "Cancels a statement, as older clients ask for it"),
+    ("SetSessionOptions", "Sets options of the session, as SET does; catalog and schema are the current ones"),
+    ("GetSessionOptions", "The options of the session"),
+    ("CloseSession", "Ends the session and its statements"),
+];
+
+/// `CANCEL_RESULT_CANCELLED` of FlightSql.proto.
+const QUERY_CANCELLED: i32 = 1;
+
+/// Does what an action asks for; the bodies of its results.
+pub async fn act(sessions: &Sessions, workers: &Workers, client: &ClientSession, action: Action) -> Answer<Vec<Bytes>> {
+    let statements = &client.statements;
+    let one = |body: Vec<u8>| Ok(vec![body.into()]);
+    match action.r#type.as_str() {
+        "CreatePreparedStatement" => create(workers, client, unpack(&action)?).await,
+        "ClosePreparedStatement" => {
+            let close: ActionClosePreparedStatementRequest = unpack(&action)?;
+            statements.unprepare(&close.prepared_statement_handle);
+            Ok(Vec::new())
+        }
+        "CancelFlightInfo" => {
+            let request: CancelFlightInfoRequest = decode(&action)?;
+            cancel(client, &request.info.unwrap_or_default())?;
+            one(CancelFlightInfoResult::new(CancelStatus::Cancelled).encode_to_vec())
+        }
+        "CancelQuery" => {
+            let request: ActionCancelQueryRequest = unpack(&action)?;
+            let info = FlightInfo::decode(request.info)
+                .map_err(|e| refused(format!("the FlightInfo to cancel cannot be read: {e}"), "send it as it came"))?;
+            cancel(client, &info)?;
+            one(ActionCancelQueryResult { result: QUERY_CANCELLED }.as_any().encode_to_vec())
+        }
+        "RenewFlightEndpoint" => {
+            let request: RenewFlightEndpointRequest = decode(&action)?;
+            let mut endpoint = request.endpoint.unwrap_or_default();
+            let ticket = endpoint.ticket.clone().unwrap_or_default();
+            if let Command::TicketStatementQuery(ticket) = command(&ticket.ticket)? {
+                statements.result(&ticket.statement_handle).map_err(|e| to_status(&e))?;
+                expiry::set(&mut endpoint);
+            }
+            one(endpoint.encode_to_vec())
+        }
+        "SetSessionOptions" => {
+            let request: SetSessionOptionsRequest = decode(&action)?;
+            one(options::set(&client.session, request).await.encode_to_vec())
+        }
+        "GetSessionOptions" => one(options::get(&client.session).encode_to_vec()),
+        "CloseSession" => {
+            sessions.close(client);
+            one(CloseSessionResult { status: CLOSED }.encode_to_vec())
+        }
+        "BeginTransaction" | "BeginSavepoint" | "EndTransaction" | "EndSavepoint" => {
+            Err(to_status(&SinewError::NotAvailable {
+                what: "a transaction".into(),
+                hint: "each statement is one of its own".into(),
+            }))
+        }
+        other => Err(to_status(&SinewError::NotAvailable {
+            what: format!("the action '{}'", shown(other)),
+            hint: "ListActions names those there are".into(),
+        })),
+    }
+}
+
+async fn create(
+    workers: &Workers,
+    client: &ClientSession,
+    request: ActionCreatePreparedStatementRequest,
+) -> Answer<Vec<Bytes>> {
+    let text = no_transaction(request.transaction_id.as_ref()).and_then(|()| {
+        let mut piece = single(&request.query, (1, 1))?;
+        piece.text = numbered(&piece.text)?;
+        Ok(Text { piece, values: None })
+    });
+    let text = text.map_err(|e| to_status(&e))?;
+    let (schema, parameters) = plan(workers, client, text.clone()).await?;
+    // A parameter of any type has the type of NULL.
+    let field = |(at, kind): (usize, Option<DataType>)| {
+        Field::new(format!("${}", at + 1), kind.unwrap_or(DataType::Null), true)
+    };
+    let parameters = Schema::new(parameters.into_iter().enumerate().map(field).collect::<Vec<_>>());
+    let handle = client.statements.prepare(text).map_err(|e| to_status(&e))?;
+    let result = ActionCreatePreparedStatementResult {
+        prepared_statement_handle: handle.into(),
+        dataset_schema: ipc(&schema)?,
+        parameter_schema: ipc(&parameters)?,
+    };
+    Ok(vec![result.as_any().encode_to_vec().into()])
+}
+
+/// Cancels what the tickets of an answer stand for.
+fn cancel(client: &ClientSession, info: &FlightInfo) -> Answer<()> {
+    let mut any = false;
+    for ticket in info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref()) {
+        if let Command::TicketStatementQuery(ticket) = command(&ticket.ticket)? {
+            any |= client.statements.cancel(&ticket.statement_handle);
+        }
+    }
+    match any {
+        true => Ok(()),
+        false => Err(to_status(&SinewError::UnknownHandle {
+            what: "the statement to cancel".into(),
+            hint: "it may have ended long ago".into(),
+        })),
+    }
+}

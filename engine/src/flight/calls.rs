@@ -1,0 +1,172 @@
+//! What a call does with a statement: plan it, start it, wait for it, stream it.
+
+use std::sync::Arc;
+
+use arrow_flight::FlightData;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
+use tonic::Status;
+
+use super::messages::Answer;
+use super::run::{Leash, Run};
+use super::schema::{client_batch, client_schema};
+use super::sessions::ClientSession;
+use super::statements::{Outcome, Query, Text};
+use super::status::to_status;
+use super::workers::Workers;
+use crate::error::{Result, SinewError};
+use crate::session::{Bound, ExecutionKind};
+
+/// What a statement will return, and the ticket for it.
+#[derive(Debug)]
+pub struct Opened {
+    /// What kind of statement it is.
+    pub kind: ExecutionKind,
+    /// The columns as sent.
+    pub schema: SchemaRef,
+    /// Stands for the result.
+    pub ticket: String,
+    /// The number of rows, once it is known.
+    pub rows: Option<usize>,
+    /// Where the statement runs once.
+    pub run: Option<Arc<Run>>,
+}
+
+/// Parses and plans a statement; starts it if it is one that runs once.
+pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Result<Opened> {
+    let session = client.session.clone();
+    let planned = workers.run(async move {
+        let bound = Bound::new(session.prepare(&text.piece).await?, text.values)?;
+        let schema = match bound.only_reads() {
+            true => bound.schema(&session).await?,
+            false => Arc::new(Schema::empty()),
+        };
+        Ok((bound, client_schema(&schema)))
+    });
+    let (bound, schema) = planned.await?;
+    if bound.only_reads() {
+        let query = Outcome::Query(Arc::new(Query::new(bound, Arc::clone(&schema))));
+        let ticket = client.statements.keep(query);
+        return Ok(Opened { kind: ExecutionKind::Rows, schema, ticket, rows: None, run: None });
+    }
+    let (session, permit) = (client.session.clone(), client.statements.begin()?);
+    let run = Run::start(workers, async move { bound.start(&session).await }, permit);
+    let ticket = client.statements.keep(Outcome::Run(Arc::clone(&run)));
+    Ok(Opened { kind: ExecutionKind::Done, schema, ticket, rows: None, run: Some(run) })
+}
+
+/// Opens a statement and waits until it has columns, or has ended; a caller that goes away cancels it.
+pub async fn statement(workers: &Workers, client: &ClientSession, text: Text, to_the_end: bool) -> Answer<Opened> {
+    let mut opened = open(workers, client, text).await.map_err(|e| to_status(&e))?;
+    if let Some(run) = &opened.run {
+        let leash = Leash::new(run);
+        (opened.kind, opened.schema) = run.opened().await?;
+        if to_the_end {
+            opened.rows = Some(run.ended().await?);
+        }
+        leash.let_go();
+    }
+    Ok(opened)
+}
+
+/// Runs a statement to its end for the number of rows it writes; -1 where it does not tell.
+pub async fn update(workers: &Workers, client: &ClientSession, text: Text) -> Answer<i64> {
+    let opened = statement(workers, client, text, true).await?;
+    let result = client.statements.forget(&opened.ticket);
+    match (result, opened.kind) {
+        (_, ExecutionKind::Done | ExecutionKind::Training) => Ok(0),
+        (Some(Outcome::Run(run)), ExecutionKind::Rows) => Ok(run.count().unwrap_or(-1)),
+        _ => Err(super::messages::refused(
+            "an update is a statement that returns no rows, and this one does",
+            "send it as CommandStatementQuery",
+        )),
+    }
+}
+
+/// The columns and the types of the parameters of a statement that is not run.
+pub async fn plan(workers: &Workers, client: &ClientSession, text: Text) -> Answer<(SchemaRef, Vec<Option<DataType>>)> {
+    let session = client.session.clone();
+    let planned = workers.run(async move {
+        let prepared = session.prepare(&text.piece).await?;
+        Ok((prepared.schema(&session).await?, prepared.parameters()?))
+    });
+    let (schema, parameters) = planned.await.map_err(|e| to_status(&e))?;
+    Ok((client_schema(&schema), parameters))
+}
+
+/// The rows of a result, encoded as they come.
+///
+/// # Errors
+/// When the session runs too many statements.
+pub fn rows(
+    workers: &Workers,
+    client: &ClientSession,
+    outcome: Outcome,
+) -> Result<BoxStream<'static, Answer<FlightData>>> {
+    let closed = client.statements.closed();
+    match outcome {
+        Outcome::Run(run) => {
+            let rows = run.follow();
+            let opened = async move { Ok::<_, Status>(encode(run.opened().await?.1, rows)) };
+            Ok(workers.stream(until(stream::once(opened).try_flatten(), closed)))
+        }
+        Outcome::Query(query) => {
+            let (session, permit) = (client.session.clone(), client.statements.begin()?);
+            let (schema, bound) = (Arc::clone(&query.schema), query.bound.clone());
+            let cancelled = query.cancelled();
+            let started = async move {
+                let _running = permit;
+                let execution = bound.start(&session).await?;
+                let rows = execution.map(move |batch| {
+                    let _held = &_running;
+                    client_batch(&query.schema, &batch?)
+                });
+                Ok::<_, SinewError>(rows)
+            };
+            let rows = stream::once(started).try_flatten().map_err(|e| to_status(&e));
+            let ended = async move {
+                tokio::select! { () = closed => {}, () = cancelled => {} }
+            };
+            Ok(workers.stream(until(encode(schema, rows), ended)))
+        }
+    }
+}
+
+/// One batch, encoded.
+pub fn one(batch: RecordBatch) -> BoxStream<'static, Answer<FlightData>> {
+    encode(batch.schema(), stream::iter([Ok(batch)])).boxed()
+}
+
+fn encode(
+    schema: SchemaRef,
+    rows: impl Stream<Item = Answer<RecordBatch>> + Send + 'static,
+) -> impl Stream<Item = Answer<FlightData>> + Send + 'static {
+    let rows = rows.map_err(FlightError::from);
+    FlightDataEncoderBuilder::new().with_schema(schema).build(rows).map_err(Status::from)
+}
+
+/// The stream, or an error at its end if `stop` is ready before it.
+fn until<T: Send + 'static>(
+    items: impl Stream<Item = Answer<T>> + Send + 'static,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> impl Stream<Item = Answer<T>> + Send + 'static {
+    let (mut items, mut stop) = (items.boxed(), Box::pin(stop));
+    let mut stopped = false;
+    stream::poll_fn(move |cx| {
+        use std::task::Poll;
+        if stopped {
+            return Poll::Ready(None);
+        }
+        if stop.as_mut().poll(cx).is_ready() {
+            stopped = true;
+            return Poll::Ready(Some(Err(to_status(&SinewError::Cancelled))));
+        }
+        let next = items.poll_next_unpin(cx);
+        stopped = matches!(next, Poll::Ready(None));
+        next
+    })
+}
