@@ -21,13 +21,17 @@ use crate::tables::write;
 /// Plans and starts a statement of DataFusion's, whose functions may refer to models.
 pub async fn run(session: &Session, query: &QueryStatement) -> Result<Execution> {
     let mut query = query.clone();
-    let said = Said::of(&mut query);
+    let mut said = Said::of(&mut query);
     let state = session.context().state();
     let references = state.resolve_table_references(&query.statement)?;
     not_yet(&references)?;
     session.tables().refresh(session.context(), &references).await?;
     let models = load_models(session, &query.models).await?;
-    let plan = plan_query(&state, &query, models).await?;
+    said.fresh = references.iter().filter_map(|r| session.tables().own_name(session.context(), r)).collect();
+    let plan = match plan_query(&state, &query, models).await {
+        Ok(plan) => plan,
+        Err(error) => return Err(write::with_columns(&state, &query.statement, error.into()).await),
+    };
     start(session, plan, &said).await
 }
 
@@ -56,6 +60,8 @@ struct Said {
     not_null: Vec<String>,
     /// Whether the table is for this session only.
     temporary: bool,
+    /// Tables of the warehouse that were looked at for this statement.
+    fresh: Vec<String>,
 }
 
 impl Said {
@@ -88,7 +94,7 @@ pub async fn run_plan(session: &Session, plan: LogicalPlan, text: &str) -> Resul
 
 async fn start(session: &Session, plan: LogicalPlan, said: &Said) -> Result<Execution> {
     let (context, tables) = (session.context(), session.tables());
-    tables.refresh_scans(&plan).await?;
+    tables.refresh_scans(&plan, &said.fresh).await?;
     match plan {
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) => {
             tables.create(context, *command, &said.text).await?;
@@ -131,8 +137,9 @@ async fn start(session: &Session, plan: LogicalPlan, said: &Said) -> Result<Exec
             }
         },
         LogicalPlan::Statement(PlanStatement::Execute(_)) => {
+            // The plan was made earlier, so nothing of it was looked at now.
             let prepared = context.execute_logical_plan(plan).await?.logical_plan().clone();
-            Box::pin(start(session, prepared, said)).await
+            Box::pin(start(session, prepared, &Said::default())).await
         }
         plan => execute(session, whole(plan)).await,
     }

@@ -148,14 +148,18 @@ impl StoredTables {
     }
 
     /// Brings the tables of the warehouse that a plan scans up to date: those below its views, and those that
-    /// a prepared statement was made with.
+    /// a prepared statement was made with. Those named in `fresh` are up to date.
     ///
     /// # Errors
     /// When the warehouse cannot be read, or a table is not any more what it was.
-    pub async fn refresh_scans(&self, plan: &LogicalPlan) -> Result<()> {
+    pub async fn refresh_scans(&self, plan: &LogicalPlan, fresh: &[String]) -> Result<()> {
         for provider in ManagedTable::scanned_by(plan)? {
             let Some(table) = provider.downcast_ref::<ManagedTable>() else { continue };
             let name = table.name();
+            // A view may hold an earlier table of a name that is fresh.
+            if fresh.iter().any(|f| f == name) && self.holds(name, &provider) {
+                continue;
+            }
             let newest = self.records.newest(name).await?;
             if newest == table.record() {
                 continue;
@@ -183,6 +187,11 @@ impl StoredTables {
     pub fn is_session_own(&self, context: &SessionContext, name: &str) -> Result<bool> {
         let loaded = self.loaded.lock();
         Ok(!loaded.contains_key(name) && context.table_exist(local(name))?)
+    }
+
+    /// Whether a provider is the one that the session has under a name.
+    fn holds(&self, name: &str, provider: &Arc<dyn TableProvider>) -> bool {
+        self.loaded.lock().get(name).is_some_and(|loaded| Arc::ptr_eq(&loaded.provider, provider))
     }
 
     /// Puts a table, and the record it was made from, in the place of the one that the session holds.

@@ -10,13 +10,16 @@
 mod commit;
 mod exec;
 mod file;
+mod mismatch;
 mod node;
 mod statement;
 mod target;
+#[cfg(test)]
+mod tests;
 mod values;
 
-pub use commit::Run;
 pub use exec::WriteExec;
+pub use mismatch::with_columns;
 pub use node::{WriteNode, WritePlanner};
 pub use statement::{create, explained, insert};
 pub use target::Target;
