@@ -236,7 +236,7 @@ impl StoredTables {
         let replace = command.or_replace;
         let taken = self.is_session_own(context, &name)? || self.find(&name).await?.is_some();
         if taken && !replace {
-            return if command.if_not_exists { Ok(()) } else { Err(exists(&name)) };
+            return if command.if_not_exists { Ok(()) } else { Err(exists(&name, "EXTERNAL TABLE")) };
         }
         let mut locations = Vec::new();
         for location in &command.locations {
@@ -247,7 +247,7 @@ impl StoredTables {
         provider(context, &name, &definition, hint).await?;
         let created = self.records.commit(&name, |there| match there {
             Some(_) if command.if_not_exists && !replace => Ok(Change::Keep),
-            Some(_) if !replace => Err(exists(&name)),
+            Some(_) if !replace => Err(exists(&name, "EXTERNAL TABLE")),
             _ => Ok(Change::Write(Some(StoredTable::External(definition.clone())))),
         });
         if created.await? {
@@ -287,11 +287,11 @@ impl StoredTables {
     }
 }
 
-/// The error of creating what is there.
-pub fn exists(name: &str) -> SinewError {
+/// The error of creating what is there; `kind` is what the statement creates.
+pub fn exists(name: &str, kind: &str) -> SinewError {
     SinewError::Table {
         name: name.into(),
-        reason: "it exists; CREATE OR REPLACE replaces it, DROP TABLE removes it".into(),
+        reason: format!("it exists; CREATE OR REPLACE {kind} replaces it, DROP TABLE removes it"),
     }
 }
 

@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn types_come_back_as_they_were() -> Result<()> {
-        let text = || Arc::new(Field::new("a \"b\"", DataType::Utf8, false));
+        let text = || Arc::new(Field::new("a b", DataType::Utf8, false));
         for data_type in [
             DataType::Boolean,
             DataType::UInt64,

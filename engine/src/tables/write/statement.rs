@@ -62,7 +62,7 @@ pub async fn create(session: &Session, command: CreateMemoryTable, name: &str, n
     // Known before the first row is read, and looked at once more when the table is made.
     let own = tables.is_session_own(context, name)?;
     if !or_replace && (own || tables.find(name).await?.is_some()) {
-        return if if_not_exists { Ok(()) } else { Err(exists(name)) };
+        return if if_not_exists { Ok(()) } else { Err(exists(name, "TABLE")) };
     }
     let schema = new_schema(name, &command, not_null)?;
     let mut run = Run::new(session, name, columns(&schema))?;
@@ -71,7 +71,7 @@ pub async fn create(session: &Session, command: CreateMemoryTable, name: &str, n
     let (id, columns) = (run.name().to_string(), columns(&schema));
     let created = run.commit(|there| match there {
         Some(_) if if_not_exists => Ok(Change::Keep),
-        Some(_) if !or_replace => Err(exists(name)),
+        Some(_) if !or_replace => Err(exists(name, "TABLE")),
         _ => Ok(Change::Write(Some(StoredTable::Managed(Manifest {
             table: id.clone(),
             run: id.clone(),

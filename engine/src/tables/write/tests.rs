@@ -16,6 +16,7 @@ use futures::TryStreamExt;
 use super::commit::Run;
 use super::{Target, WriteExec, target};
 use crate::warehouse::columns::columns;
+use crate::warehouse::records::Records;
 use crate::warehouse::table_records::Change;
 use crate::warehouse::{DataFile, Manifest, StoredTable};
 use crate::{Session, SessionOptions, SinewError};
@@ -123,13 +124,7 @@ async fn a_write_that_fails_or_is_dropped_takes_its_files_away() {
     run.write(query(&session, "SELECT 1").await).await.unwrap();
     assert_eq!(data_files(folder.path()).len(), 1);
     drop(run);
-    for _ in 0..200 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        if data_files(folder.path()).is_empty() {
-            break;
-        }
-    }
-    assert_eq!(data_files(folder.path()), Vec::<PathBuf>::new());
+    settles(|| data_files(folder.path()), 0).await;
 
     // A table that another statement replaced meanwhile takes no rows of the one before.
     let mut run = Run::new(&session, "t", manifest(&session).await.columns).unwrap();
@@ -137,6 +132,85 @@ async fn a_write_that_fails_or_is_dropped_takes_its_files_away() {
     let refused = run.commit(|_| Err(SinewError::Internal("no".into()))).await.unwrap_err();
     assert!(refused.to_string().contains("no") && files.len() == 1);
     assert_eq!(data_files(folder.path()), Vec::<PathBuf>::new());
+}
+
+/// Waits until a folder holds only these files: what is taken away goes in the background.
+async fn settles(files: impl Fn() -> Vec<PathBuf>, left: usize) {
+    for _ in 0..400 {
+        if files().len() == left {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("{:?}", files());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_in_parts_are_ended_or_taken_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = open(folder.path());
+    let small = "SET datafusion.execution.objectstore_writer_buffer_size = 1000; \
+        SET datafusion.execution.parquet.max_row_group_size = 1000; CREATE TABLE t (a VARCHAR)";
+    session.sql(small).collect().await.unwrap();
+    let rows_of = |last: u32| {
+        format!("SELECT md5((1 / (value - {last}))::varchar || value::varchar) AS a FROM generate_series(1, 40000)")
+    };
+    for statement in ["INSERT INTO t", "CREATE OR REPLACE TABLE t AS"] {
+        session.sql(&format!("{statement} {}", rows_of(39_000))).collect().await.unwrap_err();
+        settles(|| data_files(folder.path()), 0).await;
+    }
+    session.sql(&format!("INSERT INTO t {}", rows_of(50_000))).collect().await.unwrap();
+    assert_eq!(rows(&session).await, 40_000);
+
+    let out = tempfile::tempdir().unwrap();
+    let listed = || std::fs::read_dir(out.path()).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
+    for kind in ["csv", "json", "parquet"] {
+        let to = |name: &str| format!("TO '{}/{name}.{kind}'", out.path().display());
+        session.sql(&format!("COPY ({}) {}", rows_of(39_000), to("bad"))).collect().await.unwrap_err();
+        settles(listed, 0).await;
+        session.sql(&format!("COPY ({}) {}", rows_of(50_000), to("good"))).collect().await.unwrap();
+        let good = out.path().join(format!("good.{kind}"));
+        assert_eq!(listed(), std::slice::from_ref(&good));
+        assert_eq!(count(&session, &format!("SELECT count(*) FROM '{}'", good.display())).await, 40_000);
+        std::fs::remove_file(good).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_write_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = open(folder.path());
+    session.sql("CREATE TABLE t (a BIGINT)").collect().await.unwrap();
+    let endless = "SELECT a.value FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
+    for statement in ["INSERT INTO t", "CREATE OR REPLACE TABLE t AS"] {
+        let running = session.sql(&format!("{statement} {endless}")).collect();
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(300), running).await.is_err());
+        settles(|| data_files(folder.path()), 0).await;
+        assert_eq!(rows(&session).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn external_tables_of_earlier_versions_are_still_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("x.csv");
+    std::fs::write(&csv, "a\n1\n2\n").unwrap();
+    let session = open(&folder.path().join("w"));
+    let records = Records::new(Arc::clone(session.tables().records().store()), {
+        session.tables().location().root.clone().join("catalog").join("t")
+    });
+    let table = serde_json::json!({
+        "statement": "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'x.csv' OPTIONS ('format.has_header' 'true')",
+        "locations": [csv],
+    });
+    records.append(&serde_json::json!({ "format": 1, "table": table })).await.unwrap();
+    assert_eq!(rows(&session).await, 2);
+    assert!(session.names().await.contains(&"t".to_string()));
+    let exists = session.sql("CREATE TABLE t (a INT)").collect().await.unwrap_err();
+    assert!(exists.to_string().contains("it exists"), "{exists}");
+    session.sql("DROP TABLE t").collect().await.unwrap();
+    session.sql("CREATE TABLE t AS SELECT 1 AS a").collect().await.unwrap();
+    assert_eq!(rows(&open(&folder.path().join("w"))).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
