@@ -192,9 +192,7 @@ pub enum SinewError {
         reason: String,
     },
     /// A row does not fit the table it is written to.
-    #[error(
-        "SINEW-3113: column '{column}' of table '{table}' does not take the rows: {reason}; nothing was written, and TRY_CAST(x AS type) gives NULL where a value does not fit"
-    )]
+    #[error("SINEW-3113: column '{column}' of table '{table}' does not take the rows, and none was written: {reason}")]
     Rejected {
         /// The table.
         table: String,

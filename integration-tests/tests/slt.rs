@@ -27,7 +27,7 @@ macro_rules! topology {
     };
 }
 
-files! { train predict evaluate weights training_info catalog explain refused tables missing }
+files! { train predict evaluate weights training_info catalog explain refused tables missing write copy }
 
 #[test]
 fn every_file_is_run() {

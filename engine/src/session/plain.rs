@@ -27,13 +27,17 @@ pub async fn run(session: &Session, query: &QueryStatement) -> Result<Execution>
 /// Plans a statement of DataFusion's.
 pub async fn plan(session: &Session, query: &QueryStatement) -> Result<(LogicalPlan, Said)> {
     let mut query = query.clone();
-    let said = Said::of(&mut query);
+    let mut said = Said::of(&mut query);
     let state = session.context().state();
     let references = state.resolve_table_references(&query.statement)?;
     not_yet(&references)?;
     session.tables().refresh(session.context(), &references).await?;
     let models = load_models(session, &query.models).await?;
-    Ok((plan_query(&state, &query, models).await?, said))
+    said.fresh = references.iter().filter_map(|r| session.tables().own_name(session.context(), r)).collect();
+    match plan_query(&state, &query, models).await {
+        Ok(plan) => Ok((plan, said)),
+        Err(error) => Err(write::with_columns(&state, &query.statement, error.into()).await),
+    }
 }
 
 /// Views over models that come later.
@@ -61,9 +65,16 @@ pub struct Said {
     not_null: Vec<String>,
     /// Whether the table is for this session only.
     temporary: bool,
+    /// Tables of the warehouse that were looked at for this statement.
+    fresh: Vec<String>,
 }
 
 impl Said {
+    /// The same for a plan that is started later: what was fresh when it was made may not be then.
+    pub fn later(self) -> Self {
+        Self { fresh: Vec::default(), ..self }
+    }
+
     fn of(query: &mut QueryStatement) -> Self {
         let mut said = Self { text: query.text.clone(), ..Self::default() };
         let mut statement = &mut query.statement;
@@ -94,7 +105,7 @@ pub async fn run_plan(session: &Session, plan: LogicalPlan, text: &str) -> Resul
 /// Starts a plan of [`plan`].
 pub async fn start(session: &Session, plan: LogicalPlan, said: &Said) -> Result<Execution> {
     let (context, tables) = (session.context(), session.tables());
-    tables.refresh_scans(&plan).await?;
+    tables.refresh_scans(&plan, &said.fresh).await?;
     match plan {
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) => {
             tables.create(context, *command, &said.text).await?;
@@ -137,8 +148,9 @@ pub async fn start(session: &Session, plan: LogicalPlan, said: &Said) -> Result<
             }
         },
         LogicalPlan::Statement(PlanStatement::Execute(_)) => {
+            // The plan was made earlier, so nothing of it was looked at now.
             let prepared = context.execute_logical_plan(plan).await?.logical_plan().clone();
-            Box::pin(start(session, prepared, said)).await
+            Box::pin(start(session, prepared, &Said::default())).await
         }
         plan => execute(session, whole(plan)).await,
     }

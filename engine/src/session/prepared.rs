@@ -37,7 +37,7 @@ impl Prepared {
         let (plan, said) = plain::plan(session, &query).await?;
         match only_reads(&plan)? {
             true => Ok(Self::Query(plan)),
-            false => Ok(Self::Plan(plan, said)),
+            false => Ok(Self::Plan(plan, said.later())),
         }
     }
 
@@ -73,7 +73,7 @@ impl Prepared {
     pub(crate) fn bind(&self, values: Vec<ScalarValue>) -> Result<Self> {
         Ok(match self {
             Self::Query(plan) => Self::Query(plan.clone().with_param_values(values)?),
-            Self::Plan(plan, text) => Self::Plan(plan.clone().with_param_values(values)?, Arc::clone(text)),
+            Self::Plan(plan, said) => Self::Plan(plan.clone().with_param_values(values)?, said.clone()),
             other => other.clone(),
         })
     }

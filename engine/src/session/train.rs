@@ -92,6 +92,7 @@ async fn plan(session: &Session, train: &TrainStatement) -> Result<LogicalPlan> 
     session.tables().refresh(session.context(), &references).await?;
     let models = load_models(session, &train.query.models).await?;
     let planned = plan_train(&state, train, models).await?;
+    session.tables().refresh_scans(&planned.query, &[]).await?;
     let spec = spec(&planned)?;
     let node = TrainNode::new(Arc::new(spec), planned.query)?;
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))

@@ -148,14 +148,18 @@ impl StoredTables {
     }
 
     /// Brings the tables of the warehouse that a plan scans up to date: those below its views, and those that
-    /// a prepared statement was made with.
+    /// a prepared statement was made with. Those named in `fresh` are up to date.
     ///
     /// # Errors
     /// When the warehouse cannot be read, or a table is not any more what it was.
-    pub async fn refresh_scans(&self, plan: &LogicalPlan) -> Result<()> {
+    pub async fn refresh_scans(&self, plan: &LogicalPlan, fresh: &[String]) -> Result<()> {
         for provider in ManagedTable::scanned_by(plan)? {
             let Some(table) = provider.downcast_ref::<ManagedTable>() else { continue };
             let name = table.name();
+            // A view may hold an earlier table of a name that is fresh.
+            if fresh.iter().any(|f| f == name) && self.holds(name, &provider) {
+                continue;
+            }
             let newest = self.records.newest(name).await?;
             if newest == table.record() {
                 continue;
@@ -183,6 +187,11 @@ impl StoredTables {
     pub fn is_session_own(&self, context: &SessionContext, name: &str) -> Result<bool> {
         let loaded = self.loaded.lock();
         Ok(!loaded.contains_key(name) && context.table_exist(local(name))?)
+    }
+
+    /// Whether a provider is the one that the session has under a name.
+    fn holds(&self, name: &str, provider: &Arc<dyn TableProvider>) -> bool {
+        self.loaded.lock().get(name).is_some_and(|loaded| Arc::ptr_eq(&loaded.provider, provider))
     }
 
     /// Puts a table, and the record it was made from, in the place of the one that the session holds.
@@ -227,7 +236,7 @@ impl StoredTables {
         let replace = command.or_replace;
         let taken = self.is_session_own(context, &name)? || self.find(&name).await?.is_some();
         if taken && !replace {
-            return if command.if_not_exists { Ok(()) } else { Err(exists(&name)) };
+            return if command.if_not_exists { Ok(()) } else { Err(exists(&name, "EXTERNAL TABLE")) };
         }
         let mut locations = Vec::new();
         for location in &command.locations {
@@ -238,7 +247,7 @@ impl StoredTables {
         provider(context, &name, &definition, hint).await?;
         let created = self.records.commit(&name, |there| match there {
             Some(_) if command.if_not_exists && !replace => Ok(Change::Keep),
-            Some(_) if !replace => Err(exists(&name)),
+            Some(_) if !replace => Err(exists(&name, "EXTERNAL TABLE")),
             _ => Ok(Change::Write(Some(StoredTable::External(definition.clone())))),
         });
         if created.await? {
@@ -278,11 +287,11 @@ impl StoredTables {
     }
 }
 
-/// The error of creating what is there.
-pub fn exists(name: &str) -> SinewError {
+/// The error of creating what is there; `kind` is what the statement creates.
+pub fn exists(name: &str, kind: &str) -> SinewError {
     SinewError::Table {
         name: name.into(),
-        reason: "it exists; CREATE OR REPLACE replaces it, DROP TABLE removes it".into(),
+        reason: format!("it exists; CREATE OR REPLACE {kind} replaces it, DROP TABLE removes it"),
     }
 }
 

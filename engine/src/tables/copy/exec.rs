@@ -81,7 +81,8 @@ impl ExecutionPlan for CopyExec {
         };
         // The rows are read with the stores as they are; only what the sink writes waits.
         let rows = Arc::new(Rows { input: Arc::clone(rows), context: Arc::clone(&context), gate: Arc::clone(&gate) });
-        let sink = Arc::clone(&self.sink).with_new_children(vec![rows])?;
+        let sink = Arc::clone(&self.sink)
+            .replace_children(vec![rows], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
         let count = sink.execute(partition, gated(&context, &gate))?;
         let count = count.map(move |batch| match (gate.failure(), batch) {
             // The writer only knows that it may not end its file; the rows know why.

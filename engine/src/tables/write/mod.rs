@@ -11,14 +11,17 @@ mod commit;
 mod exec;
 mod file;
 mod materialize;
+mod mismatch;
 mod node;
 mod statement;
 mod target;
+#[cfg(test)]
+mod tests;
 mod values;
 
-pub use commit::Run;
 pub use exec::WriteExec;
 pub use materialize::{Materialized, put_in_run, remove_run};
+pub use mismatch::with_columns;
 pub use node::{WriteNode, WritePlanner};
 pub use statement::{create, explained, insert};
 pub use target::Target;

@@ -62,7 +62,7 @@ pub async fn create(session: &Session, command: CreateMemoryTable, name: &str, n
     // Known before the first row is read, and looked at once more when the table is made.
     let own = tables.is_session_own(context, name)?;
     if !or_replace && (own || tables.find(name).await?.is_some()) {
-        return if if_not_exists { Ok(()) } else { Err(exists(name)) };
+        return if if_not_exists { Ok(()) } else { Err(exists(name, "TABLE")) };
     }
     let schema = new_schema(name, &command, not_null)?;
     let mut run = Run::new(session, name, columns(&schema))?;
@@ -71,7 +71,7 @@ pub async fn create(session: &Session, command: CreateMemoryTable, name: &str, n
     let (id, columns) = (run.name().to_string(), columns(&schema));
     let created = run.commit(|there| match there {
         Some(_) if if_not_exists => Ok(Change::Keep),
-        Some(_) if !or_replace => Err(exists(name)),
+        Some(_) if !or_replace => Err(exists(name, "TABLE")),
         _ => Ok(Change::Write(Some(StoredTable::Managed(Manifest {
             table: id.clone(),
             run: id.clone(),
@@ -113,7 +113,7 @@ async fn destination(session: &Session, dml: &DmlStatement, name: &str) -> Resul
         }
         other => {
             return later(
-                format!("{} of a table", other.name()),
+                other.name().to_uppercase(),
                 "CREATE OR REPLACE TABLE t AS SELECT .. FROM t makes it anew with the rows that are wanted",
             );
         }
@@ -141,12 +141,12 @@ pub async fn insert(session: &Session, dml: &DmlStatement) -> Result<Option<Exec
     let input = uncast(&name, &schema(&manifest.columns)?, &dml.input)?;
     let count: SchemaRef = Arc::clone(dml.output_schema.inner());
     let mut run = Run::new(session, &name, manifest.columns)?;
-    let (session, count_schema, table) = (session.clone(), Arc::clone(&count), manifest.table);
+    let (count_schema, table) = (Arc::clone(&count), manifest.table);
     let result = futures::stream::once(async move {
         let files = run.write(input).await?;
         let rows = files.iter().map(|file| file.rows).sum();
         if overwrite || !files.is_empty() {
-            append(&session, run, &name, &table, files, overwrite).await?;
+            append(run, &name, &table, files, overwrite).await?;
         }
         counted(&count_schema, rows)
     });
@@ -154,14 +154,7 @@ pub async fn insert(session: &Session, dml: &DmlStatement) -> Result<Option<Exec
 }
 
 /// Adds files to a table, or puts them in place of those it has.
-async fn append(
-    session: &Session,
-    run: Run,
-    name: &str,
-    table: &str,
-    files: Vec<DataFile>,
-    overwrite: bool,
-) -> Result<()> {
+async fn append(run: Run, name: &str, table: &str, files: Vec<DataFile>, overwrite: bool) -> Result<()> {
     let id = run.name().to_string();
     run.commit(|there| match there {
         Some(StoredTable::Managed(there)) if there.table == table => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::ColumnarValue;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
@@ -58,7 +59,7 @@ impl Target {
             let reject = |reason: String| rejected(&self.table, field.name(), reason);
             let cast = ColumnarValue::Array(Arc::clone(column)).cast_to(field.data_type(), None);
             let cast = cast.and_then(|cast| cast.into_array(batch.num_rows()));
-            let cast = cast.map_err(|e| reject(crate::error::plain_text(&e)))?;
+            let cast = cast.map_err(|e| reject(no_cast(&e)))?;
             if !field.is_nullable() && cast.logical_null_count() > 0 {
                 return Err(reject(NOT_NULL.into()));
             }
@@ -70,7 +71,14 @@ impl Target {
 }
 
 /// Why a column takes no NULL.
-pub const NOT_NULL: &str = "it is NOT NULL, and a row has NULL there";
+pub const NOT_NULL: &str = "it is NOT NULL, and a row has NULL there; COALESCE(x, value) puts a value in its place";
+
+/// What a failed cast says, and the next step.
+pub fn no_cast(error: &DataFusionError) -> String {
+    let reason = crate::error::plain_text(error);
+    let reason = reason.strip_prefix("Cast error: ").unwrap_or(&reason);
+    format!("{reason}; TRY_CAST(x AS type) gives NULL where a value does not fit")
+}
 
 /// The error about a value that a column does not take.
 pub fn rejected(table: &str, column: &str, reason: String) -> SinewError {

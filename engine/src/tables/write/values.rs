@@ -3,7 +3,7 @@
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Cast, Expr, LogicalPlan, Projection};
 
-use super::target::{NOT_NULL, rejected};
+use super::target::{NOT_NULL, no_cast, rejected};
 use crate::error::Result;
 
 /// The input of an INSERT without the casts that DataFusion put on top of the query: [`Target::fit`] casts.
@@ -51,7 +51,7 @@ fn check_values(table: &str, schema: &SchemaRef, expressions: &[Expr], input: &L
             if literal.is_null() && !field.is_nullable() {
                 return Err(reject(NOT_NULL.into()));
             }
-            literal.cast_to(data_type).map_err(|e| reject(crate::error::plain_text(&e)))?;
+            literal.cast_to(data_type).map_err(|e| reject(no_cast(&e)))?;
         }
     }
     Ok(())
