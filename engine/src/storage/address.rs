@@ -93,7 +93,7 @@ impl Service {
 /// # Errors
 /// When the scheme has no store, or the bucket's name cannot be one.
 pub fn bucket(url: &Url) -> Result<(Service, String)> {
-    let refuse = |reason: String| SinewError::Address { address: redacted(url), reason };
+    let refuse = |reason: String| SinewError::Address { address: without_keys(url.as_str()), reason };
     let Some(service) = Service::of(url.scheme()) else {
         let known: Vec<_> = SCHEMES.iter().map(|(name, _)| format!("{name}://")).collect();
         let reason = format!("there is no store for {}://; write a path or one of {}", url.scheme(), known.join(", "));
@@ -135,16 +135,16 @@ pub fn key(url: &Url) -> String {
     format!("{}://{user}{}", url.scheme(), &url[url::Position::BeforeHost..url::Position::AfterPort])
 }
 
-/// An address without what stands before `@`, which may be a key.
-fn redacted(url: &Url) -> String {
-    let mut shown = url.clone();
-    if url.password().is_some() || Service::of(url.scheme()) != Some(Service::Azure) && !url.username().is_empty() {
-        let changed = shown.set_password(None).and_then(|()| shown.set_username("***"));
-        if changed.is_err() {
-            return format!("{}://***", url.scheme());
+/// An address without what stands before `@`, which may be a key. (Azure's containers stand there too.)
+pub fn without_keys(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else { return address.into() };
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        Some((user, host)) if user.contains(':') || Service::of(scheme) != Some(Service::Azure) => {
+            format!("{scheme}://***@{host}{}", &rest[authority.len()..])
         }
+        _ => address.into(),
     }
-    shown.to_string()
 }
 
 /// A path of a store as messages show it: `/folder/x.csv`, `s3://bucket/folder/x.csv`.
@@ -186,6 +186,8 @@ mod tests {
         for address in ["http://169.254.169.254/latest", "https://x/y", "ftp://x"] {
             assert!(text(address).starts_with("SINEW-3502") && text(address).contains("s3://"), "{}", text(address));
         }
+        assert_eq!(without_keys("s3://AKIA:very@secret@b:x/p"), "s3://***@b:x/p");
+        assert_eq!(without_keys("abfss://c@a.dfs.core.windows.net/p@q"), "abfss://c@a.dfs.core.windows.net/p@q");
         assert!(text("s3://localhost:9000/b").contains("AWS_ENDPOINT_URL"));
         assert!(text("s3://").contains("no name of a bucket"));
         for address in

@@ -81,7 +81,7 @@ impl Cause {
 
     /// Whether the whole bucket is missing, not one object.
     pub fn no_bucket(&self) -> bool {
-        matches!(self.code.as_str(), "NoSuchBucket" | "ContainerNotFound" | "ResourceNotFound" | "NotFound")
+        matches!(self.code.as_str(), "NoSuchBucket" | "ContainerNotFound")
             || self.text.contains("specified bucket does not exist")
             || self.text.contains("specified container does not exist")
     }

@@ -27,7 +27,8 @@ fn values<K: FromStr + Clone>(
 ) -> Vec<(K, String)> {
     // Half an identity of the environment must not complete one of the options.
     let own_identity = options.iter().any(|(name, _)| identity.contains(name) && settings.option(name).is_some());
-    let foreign = |name: &str| own_identity && ["key", "token", "sas", "secret"].iter().any(|w| name.contains(w));
+    let identifies = |name: &str| ["key", "token", "sas", "secret"].iter().any(|word| name.contains(word));
+    let foreign = |name: &str| own_identity && identifies(name) && !name.contains("sse");
     let variables = settings.variables(prefix).filter(|(name, _)| !foreign(name));
     let variables = variables.filter_map(|(name, value)| Some((name.parse().ok()?, value.to_string())));
     let written = |name, value: &str| if name == "storage_timeout" { format!("{value}s") } else { value.to_string() };
@@ -37,7 +38,7 @@ fn values<K: FromStr + Clone>(
 
 /// Refuses a plain-text endpoint that nobody asked for: keys and rows would cross the network in the open.
 fn check_endpoint(address: &str, endpoint: Option<String>, allow_http: Option<String>) -> Result<()> {
-    let allowed = allow_http.is_some_and(|text| ["1", "true", "on", "yes", "y"].contains(&text.as_str()));
+    let allowed = allow_http.is_some_and(|text| ["1", "true", "on", "yes", "y"].contains(&&*text.to_lowercase()));
     match endpoint {
         Some(endpoint) if endpoint.starts_with("http://") && !allowed => Err(SinewError::Address {
             address: address.into(),

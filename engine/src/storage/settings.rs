@@ -12,7 +12,7 @@ use crate::config::{OPTIONS, OptionKind, SessionOptions};
 /// Seconds in which failed requests are repeated, where no option says so.
 const RETRY_SECONDS: u64 = 30;
 /// Shorter values are not hidden: they would blacken innocent text.
-const SHORTEST_SECRET: usize = 4;
+const SHORTEST_SECRET: usize = 8;
 
 /// Settings of all services.
 #[derive(Clone)]
@@ -69,7 +69,9 @@ impl Settings {
     pub fn secrets(&self) -> Arc<[String]> {
         let secret = |name: &str| {
             let is = |word| name.contains(word);
-            is("secret") || is("token") || is("sas") || (is("key") && !is("key_id"))
+            // A file's name and a key's name are no secrets.
+            let named = name.ends_with("_file") || is("key_id");
+            !named && (is("secret") || is("token") || is("sas") || is("key"))
         };
         let variables = self.variables.iter().filter(|(name, _)| secret(name)).map(|(_, value)| value.as_str());
         let options = OPTIONS.iter().filter(|spec| spec.kind == OptionKind::Secret);

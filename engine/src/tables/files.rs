@@ -21,6 +21,7 @@ use parking_lot::RwLock;
 
 use crate::error::{Result, SinewError};
 use crate::storage;
+use crate::storage::address::without_keys;
 
 /// An ending of files, the format it names, and the option it brings.
 type Ending = (&'static str, &'static str, Option<(&'static str, &'static str)>);
@@ -108,7 +109,7 @@ fn parse(name: &str) -> DataFusionResult<ListingTableUrl> {
 }
 
 async fn open(state: &SessionState, name: &str) -> Result<Arc<dyn TableProvider>> {
-    let refuse = |reason: String| SinewError::File { path: name.into(), reason, source: None };
+    let refuse = |reason: String| SinewError::File { path: without_keys(name), reason, source: None };
     let url = parse(name).map_err(|e| refuse(SinewError::from(e).to_string()))?;
     if storage::Service::of(url.scheme()).is_none() {
         return Err(SinewError::NotAvailable {

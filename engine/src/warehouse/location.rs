@@ -9,6 +9,7 @@ use object_store::path::Path;
 
 use crate::config::SessionOptions;
 use crate::error::{Result, SinewError};
+use crate::storage::address::without_keys;
 
 /// The folder used when none is named.
 pub const DEFAULT_WAREHOUSE: &str = "./sinew-warehouse";
@@ -49,7 +50,7 @@ impl Location {
     /// # Errors
     /// When there is no such kind of store, its settings are wrong, or the path cannot be one.
     pub fn open(address: &str, stores: &dyn ObjectStoreRegistry) -> Result<Self> {
-        let refuse = |reason: String| SinewError::Location { location: address.into(), reason };
+        let refuse = |reason: String| SinewError::Location { location: without_keys(address), reason };
         let (url, root) = match address.split_once("://") {
             None if address.is_empty() => return Err(refuse("the address is empty; name a folder".into())),
             None => (ObjectStoreUrl::local_filesystem(), local(FilePath::new(address)).map_err(refuse)?),

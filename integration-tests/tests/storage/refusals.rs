@@ -39,6 +39,9 @@ async fn nobody_there_is_an_error_after_the_time_for_repetition() {
     assert!(text.starts_with("SINEW-3501: cannot look at s3://bucket/x.parquet"), "{text}");
     assert!(text.contains("refused") && text.contains("AWS_ENDPOINT_URL") && text.contains("retries"), "{text}");
     assert!(start.elapsed() < Duration::from_secs(10));
+    let never = s3_options(&url, &[("storage_retry_timeout", "0")]);
+    let text = error(never, "SELECT * FROM 's3://bucket/x.parquet'").await;
+    assert!(text.contains("refused") && !text.contains("retries"), "{text}");
 }
 
 #[tokio::test]
@@ -65,6 +68,7 @@ async fn addresses_that_cannot_be_used() {
         ),
         ("COPY (SELECT 1) TO 'https://example.com/x.csv'", "there is no store for https://"),
         ("SELECT * FROM 's3://AKIA:verysecret@bucket/x.csv'", "holds no keys"),
+        ("SELECT * FROM 's3://AKIA:verysecret@bucket:x/x.csv'", "s3://***@bucket:x/x.csv"),
         ("SELECT * FROM 's3://localhost:9000/x.csv'", "AWS_ENDPOINT_URL"),
     ] {
         let text = error(s3_options("http://127.0.0.1:1", &[QUICK]), script).await;
