@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod cluster;
 pub mod servers;
 pub mod slt;
 
@@ -33,6 +34,8 @@ pub enum Topology {
     Embedded,
     /// On a Flight SQL server; the session is a connection to it.
     Flight,
+    /// On a scheduler and so many executors, all processes of their own.
+    Cluster(usize),
 }
 
 /// A session over a warehouse of its own.
@@ -42,6 +45,8 @@ pub struct Engine {
     warehouse: tempfile::TempDir,
     /// Stops the server when it is dropped, where there is one.
     _server: Option<oneshot::Sender<()>>,
+    /// The processes that run its statements, where there are some.
+    cluster: Option<cluster::Cluster>,
 }
 
 impl Engine {
@@ -59,16 +64,27 @@ impl Engine {
         let warehouse = tempfile::tempdir().unwrap();
         let options = options.with_warehouse(&warehouse.path().display().to_string()).unwrap();
         let options = options.with_threads(threads).unwrap();
-        Self { session: Session::embedded(options).unwrap(), warehouse, _server: None }
+        Self { session: Session::embedded(options).unwrap(), warehouse, _server: None, cluster: None }
     }
 
     /// A session with `threads` threads whose statements run elsewhere, if the topology says so.
     pub async fn on(topology: Topology, threads: usize) -> Self {
-        let embedded = Self::new(threads);
+        let mut engine = Self::new(threads);
         match topology {
-            Topology::Embedded => embedded,
-            Topology::Flight => embedded.served().await,
+            Topology::Embedded => engine,
+            Topology::Flight => engine.served().await,
+            Topology::Cluster(executors) => {
+                let cluster = cluster::Cluster::start(executors);
+                engine.session = cluster.session().await;
+                engine.cluster = Some(cluster);
+                engine
+            }
         }
+    }
+
+    /// The processes that run its statements.
+    pub fn cluster(&mut self) -> &mut cluster::Cluster {
+        self.cluster.as_mut().unwrap()
     }
 
     /// The same engine behind a server, and a connection to it.
@@ -86,8 +102,8 @@ impl Engine {
     }
 
     /// The folder of its warehouse.
-    pub fn warehouse(&self) -> &std::path::Path {
-        self.warehouse.path()
+    pub fn warehouse(&self) -> PathBuf {
+        self.cluster.as_ref().map_or_else(|| self.warehouse.path().to_path_buf(), cluster::Cluster::warehouse)
     }
 
     /// Runs a script; the batches of its last statement, or the first error as text.

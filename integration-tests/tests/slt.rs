@@ -9,6 +9,8 @@ macro_rules! files {
         const FILES: &[&str] = &[$(stringify!($name)),*];
         topology! { embedded, Topology::Embedded, $($name)* }
         topology! { flight, Topology::Flight, $($name)* }
+        topology! { cluster_of_1, Topology::Cluster(1), $($name)* }
+        topology! { cluster_of_3, Topology::Cluster(3), $($name)* }
     };
 }
 

@@ -45,7 +45,9 @@ impl Incoming {
     ///
     /// # Errors
     /// When what comes first is not Arrow.
-    pub async fn open(messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static) -> Result<Option<Self>> {
+    pub async fn open(
+        messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+    ) -> Result<Option<Self>> {
         // The message that only carries the command has no data.
         let messages = messages.try_filter(|message| std::future::ready(!message.data_header.is_empty()));
         let mut decoder = FlightDataDecoder::new(messages.map_err(FlightError::from));

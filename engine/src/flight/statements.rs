@@ -93,7 +93,14 @@ impl Statements {
     /// None.
     pub fn new(names: Arc<Names>) -> Self {
         let running = Arc::new(Semaphore::new(RUNNING));
-        Self { names, results: Mutex::default(), prepared: Mutex::default(), running, closed: watch::channel(false).0, held: Mutex::default() }
+        Self {
+            names,
+            results: Mutex::default(),
+            prepared: Mutex::default(),
+            running,
+            closed: watch::channel(false).0,
+            held: Mutex::default(),
+        }
     }
 
     /// Leave to run one more statement; held while it runs.

@@ -19,13 +19,13 @@ use futures::FutureExt;
 use sinew_sql::Statement;
 
 pub(crate) use bound::{Bound, numbered};
-pub use context::{Host, environment};
 pub(crate) use context::{CATALOG, SCHEMA};
-pub(crate) use show::matches;
+pub use context::{Host, environment};
 pub use execution::{Execution, ExecutionKind, Statements};
 #[cfg(test)]
 pub(crate) use plain::physical;
 pub(crate) use prepared::Prepared;
+pub(crate) use show::matches;
 pub use split::{Piece, split};
 
 use crate::config::SessionOptions;
