@@ -84,7 +84,7 @@ async fn a_create_whose_answer_is_lost_is_one_version() {
         move |request| {
             let create = request.line.starts_with("PUT") && request.header("if-none-match").is_some();
             // Each object's first write is carried out, and its answer is lost.
-            match create && hung_up.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+            match create && hung_up.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
                 true => Verdict::PassAndHangUp,
                 false => Verdict::Pass,
             }
