@@ -65,12 +65,28 @@ impl ExecutionEngine for Engine {
 /// An error as the reader should see it: Ballista carries errors of tasks as their `Debug` text, in which ours
 /// would lose their codes. What Ballista itself acts on stays as it is.
 fn readable(error: DataFusionError) -> DataFusionError {
-    let acted_on = match error.find_root() {
-        DataFusionError::IoError(_) => true,
-        DataFusionError::External(inner) => inner.is::<BallistaError>(),
-        _ => false,
-    };
-    if acted_on { error } else { DataFusionError::Execution(SinewError::from(error).to_string()) }
+    match words(&error) {
+        Some(text) => DataFusionError::Execution(text),
+        None => error,
+    }
+}
+
+/// The text of an error, with its code; `None` for one that Ballista acts on.
+fn words(error: &DataFusionError) -> Option<String> {
+    let root = error.find_root();
+    match root {
+        DataFusionError::IoError(_) => None,
+        DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>() {
+            Some(BallistaError::DataFusionError(below)) => words(below),
+            Some(BallistaError::IoError(_) | BallistaError::FetchFailed(..) | BallistaError::Cancelled) => None,
+            Some(other) => Some(SinewError::from(DataFusionError::Execution(other.to_string())).to_string()),
+            None => Some(SinewError::from(DataFusionError::Execution(inner.to_string())).to_string()),
+        },
+        DataFusionError::ResourcesExhausted(text) => {
+            Some(SinewError::from(DataFusionError::ResourcesExhausted(text.clone())).to_string())
+        }
+        other => Some(SinewError::from(DataFusionError::Execution(other.to_string())).to_string()),
+    }
 }
 
 /// A stage whose streams end with the future that runs it.

@@ -21,6 +21,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use url::Url;
 
+use crate::error::SinewError;
+
 /// Whether objects may appear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
@@ -49,9 +51,17 @@ impl Gate {
         Keeper { gate: Arc::clone(gate) }
     }
 
-    /// The error that the rows ended with, once.
+    /// The error that the rows or the store ended with, once.
     pub fn failure(&self) -> Option<DataFusionError> {
         self.failure.lock().take()
+    }
+
+    /// Keeps why the store could not be written: the writers above it say less.
+    fn keep(&self, path: &Path, error: object_store::Error) -> object_store::Error {
+        let what = format!("writing '/{path}'");
+        let kept = SinewError::Io { what, source: std::io::Error::other(error.to_string()) };
+        self.failure.lock().get_or_insert_with(|| kept.into());
+        error
     }
 
     /// Waits until objects may appear.
@@ -153,7 +163,7 @@ impl fmt::Display for GatedStore {
 impl ObjectStore for GatedStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.gate.pass().await?;
-        self.inner.put_opts(location, payload, options).await
+        self.inner.put_opts(location, payload, options).await.map_err(|e| self.gate.keep(location, e))
     }
 
     async fn put_multipart_opts(
@@ -161,8 +171,9 @@ impl ObjectStore for GatedStore {
         location: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        let inner = self.inner.put_multipart_opts(location, options).await?;
-        Ok(Box::new(GatedUpload { inner, gate: Arc::clone(&self.gate) }))
+        let inner = self.inner.put_multipart_opts(location, options).await;
+        let inner = inner.map_err(|e| self.gate.keep(location, e))?;
+        Ok(Box::new(GatedUpload { inner, gate: Arc::clone(&self.gate), path: location.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -196,12 +207,15 @@ impl ObjectStore for GatedStore {
 struct GatedUpload {
     inner: Box<dyn MultipartUpload>,
     gate: Arc<Gate>,
+    path: Path,
 }
 
 #[async_trait]
 impl MultipartUpload for GatedUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.inner.put_part(data)
+        let (gate, path) = (Arc::clone(&self.gate), self.path.clone());
+        let part = self.inner.put_part(data);
+        Box::pin(async move { part.await.map_err(|e| gate.keep(&path, e)) })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
@@ -210,7 +224,7 @@ impl MultipartUpload for GatedUpload {
             let _ = self.inner.abort().await;
             return Err(error);
         }
-        self.inner.complete().await
+        self.inner.complete().await.map_err(|e| self.gate.keep(&self.path, e))
     }
 
     async fn abort(&mut self) -> Result<()> {
