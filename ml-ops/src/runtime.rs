@@ -28,6 +28,9 @@ pub trait StepRunner: Debug + Send + Sync {
         None
     }
 
+    /// Says that a run has come to its next iteration.
+    fn iterated(&self, _run: &str) {}
+
     /// Says that a run has ended, however it did: nothing is kept for its steps any more.
     fn release(&self, _run: &str) {}
 }

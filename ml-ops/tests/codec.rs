@@ -16,7 +16,9 @@ use sinew_ml::columns::Columns;
 use sinew_ml::exact::Grid;
 use sinew_ml::family::Task;
 use sinew_ml::fold::{Fold, Kernel, Layout, Loss, RoleSet, Sample};
-use sinew_ml::operators::{FeatureCacheExec, GradientExec, Parcel, Pass, SinewPhysicalCodec, Stage, TrainExec};
+use sinew_ml::operators::{
+    FeatureCacheExec, GradientExec, MergeExec, Parcel, Pass, SinewPhysicalCodec, Stage, TrainExec,
+};
 use sinew_ml::prepare::Frozen;
 use sinew_ml::split::{SplitRule, SplitSpec};
 use sinew_ml::training::TrainSpec;
@@ -110,6 +112,14 @@ fn a_step_with_its_parameters() {
         let cache = back.input().downcast_ref::<FeatureCacheExec>().unwrap();
         assert_eq!((cache.key(), cache.stage()), ("key", &stage));
     }
+    let gradient = GradientExec::new(
+        Arc::new(FeatureCacheExec::new(rows(), "key".into(), Stage::Raw, 2)),
+        Parcel::Here(Arc::new(Pass::Fold(fold))),
+    );
+    let merge: Arc<dyn ExecutionPlan> = Arc::new(MergeExec::over(gradient, 3).unwrap());
+    let back = there_and_back(Arc::clone(&merge));
+    let text = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(true).to_string();
+    assert_eq!(text(&merge), text(&back));
     let profile = Arc::new(GradientExec::new(
         Arc::new(FeatureCacheExec::new(rows(), "key".into(), Stage::Raw, 1)),
         Parcel::Here(Arc::new(Pass::Profile(columns()))),

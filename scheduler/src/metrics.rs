@@ -11,6 +11,9 @@ use sinew_ml::operators::covered;
 /// Counters since the process began.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    runs: AtomicU64,
+    running: AtomicU64,
+    iterations: AtomicU64,
     steps: AtomicU64,
     rows: AtomicU64,
     microseconds: AtomicU64,
@@ -20,6 +23,22 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// A training has come to its first step.
+    pub fn run_begins(&self) {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A training has ended, however it did.
+    pub fn run_ends(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A training has come to its next iteration.
+    pub fn iteration(&self) {
+        self.iterations.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a step and what its tasks report.
     pub fn step(&self, took: Duration, results: &[RecordBatch]) {
         let sum = |column: usize| -> u64 {
@@ -39,7 +58,10 @@ impl Metrics {
     pub fn text(&self, executors: usize, slots: usize) -> String {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (units, loaded) = (read(&self.units), read(&self.loaded));
-        let lines: [(&str, &str, &str, f64); 8] = [
+        let lines: [(&str, &str, &str, f64); 11] = [
+            ("sinew_runs_total", "counter", "Trainings that came to their first step", read(&self.runs) as f64),
+            ("sinew_runs", "gauge", "Trainings under way", read(&self.running) as f64),
+            ("sinew_iterations_total", "counter", "Iterations of all trainings", read(&self.iterations) as f64),
             ("sinew_executors", "gauge", "Executors that take tasks", executors as f64),
             ("sinew_slots", "gauge", "Cores of all executors", slots as f64),
             ("sinew_steps_total", "counter", "Steps of trainings that ended well", read(&self.steps) as f64),

@@ -107,7 +107,12 @@ async fn host(settings: &Settings) -> Result<()> {
     let metrics = Arc::new(Metrics::default());
     let host = Host {
         config: SessionConfig::new_with_ballista(),
-        runner: Arc::new(Cluster::new(Arc::clone(&jobs), warehouse.clone(), Arc::clone(&metrics))),
+        runner: Arc::new(Cluster::new(
+            Arc::clone(&jobs),
+            warehouse.clone(),
+            settings.number("merge_bytes", 64 << 20),
+            Arc::clone(&metrics),
+        )),
         logical_rules: vec![Arc::new(NotInSubqueryRewrite::new())],
         rules: vec![Arc::new(Distribute::new(Arc::clone(&jobs), Arc::clone(&codec)))],
     };

@@ -11,7 +11,7 @@ pub const DAEMON: DaemonSpec = DaemonSpec {
     options: &OPTIONS,
 };
 
-static OPTIONS: [OptionSpec; 7] = [
+static OPTIONS: [OptionSpec; 8] = [
     OptionSpec {
         name: "listen",
         kind: OptionKind::Text,
@@ -48,6 +48,14 @@ static OPTIONS: [OptionSpec; 7] = [
         default: "30",
         at_start: true,
         doc: "Seconds that statements wait for an executor when there is none",
+    },
+    OptionSpec {
+        name: "merge_bytes",
+        kind: OptionKind::Bytes,
+        default: "67108864",
+        at_start: true,
+        doc: "Results of a training step that are larger together are merged on executors before the scheduler \
+              reads them",
     },
     OptionSpec {
         name: "drain",

@@ -27,7 +27,7 @@ use sinew::SinewError;
 use sinew::tables::{Materialized, put_in_run, remove_run};
 use sinew::warehouse::Location;
 use sinew_ml::operators::parcel::{Address, digest, encode};
-use sinew_ml::operators::{FeatureCacheExec, GradientExec, Parcel, Stage, covered, units};
+use sinew_ml::operators::{FeatureCacheExec, GradientExec, MergeExec, Parcel, Pass, Stage, covered, units};
 use sinew_ml::prepare::Frozen;
 use sinew_ml::runtime::StepRunner;
 
@@ -48,6 +48,8 @@ const PATIENCE_FACTOR: u32 = 20;
 pub struct Cluster {
     jobs: Arc<Jobs>,
     warehouse: Location,
+    /// Results of a step that are larger together are merged on executors first.
+    merge_bytes: u64,
     runs: Mutex<HashMap<String, Arc<Run>>>,
     count: AtomicU64,
     metrics: Arc<Metrics>,
@@ -78,19 +80,24 @@ struct State {
     loaded: bool,
     /// How rows are prepared, where that is large.
     frozen: Option<(Arc<Frozen>, Parcel<Frozen>)>,
+    /// Bytes of the largest result of a partition so far.
+    partial_bytes: u64,
     /// Whether something was stored in the warehouse.
     stored: bool,
 }
 
 impl Cluster {
     /// Steps as jobs of `jobs`; what is too large for a plan goes to the warehouse.
-    pub fn new(jobs: Arc<Jobs>, warehouse: Location, metrics: Arc<Metrics>) -> Self {
-        Self { jobs, warehouse, runs: Mutex::default(), count: AtomicU64::new(0), metrics }
+    pub fn new(jobs: Arc<Jobs>, warehouse: Location, merge_bytes: u64, metrics: Arc<Metrics>) -> Self {
+        Self { jobs, warehouse, merge_bytes, runs: Mutex::default(), count: AtomicU64::new(0), metrics }
     }
 
     fn run_of(&self, key: &str) -> Arc<Run> {
         let mut runs = self.runs.lock();
-        let run = || Arc::new(Run { name: key.replace('/', "-"), state: tokio::sync::Mutex::default() });
+        let run = || {
+            self.metrics.run_begins();
+            Arc::new(Run { name: key.replace('/', "-"), state: tokio::sync::Mutex::default() })
+        };
         Arc::clone(runs.entry(key.to_string()).or_insert_with(run))
     }
 
@@ -187,23 +194,29 @@ impl Cluster {
         run: &Run,
         state: &mut State,
         gradient: &GradientExec,
-        step: (&FeatureCacheExec, &Stage),
+        step: (&FeatureCacheExec, &Stage, bool),
         context: &Arc<TaskContext>,
     ) -> Result<Option<Vec<RecordBatch>>> {
         self.jobs.wait_for_executors().await?;
-        let (cache, stage) = step;
+        let (cache, stage, fold) = step;
         let Some((query, files, sizes)) = &state.bound else {
             return Err(DataFusionError::Internal("a step before its rows were bound".into()));
         };
         let shares = assign(sizes, &state.holders, &self.jobs.members.live());
         let group = |share: &Share| FileGroup::new(share.units.iter().map(|unit| files[*unit].clone()).collect());
         let bound = units::bind(query, shares.iter().map(group).collect())?;
-        let plan = gradient.over(Arc::new(cache.bound(bound, stage.clone())));
+        let gradient = gradient.over(Arc::new(cache.bound(bound, stage.clone())));
+        let merged =
+            fold && shares.len() > 2 && state.partial_bytes.saturating_mul(shares.len() as u64) > self.merge_bytes;
+        let plan: Arc<dyn ExecutionPlan> = match merged {
+            true => Arc::new(MergeExec::over(gradient, shares.len().isqrt())?),
+            false => Arc::new(gradient),
+        };
         let name = format!("step {} of {}", self.count.fetch_add(1, Ordering::Relaxed), run.name);
         self.jobs.members.place(&name, shares.iter().map(|share| share.executor.clone()).collect());
         let deadline = state.loaded.then(|| PATIENCE.max(state.longest * PATIENCE_FACTOR));
         let started = Instant::now();
-        let job = Job { name: name.clone(), plan: Arc::new(plan), context: Arc::clone(context), deadline };
+        let job = Job { name: name.clone(), plan, context: Arc::clone(context), deadline };
         let ended = self.jobs.run(job).await;
         self.jobs.members.forget(&name);
         let finished = match ended? {
@@ -223,17 +236,26 @@ impl Cluster {
         let mut seen: Vec<u64> = Vec::with_capacity(sizes.len());
         for (location, rows) in finished.partitions.iter().zip(&batches) {
             let executor = location.executor_meta.as_ref().map(|meta| meta.id.clone()).unwrap_or_default();
-            for unit in
-                rows.iter().map(covered).collect::<std::result::Result<Vec<_>, _>>()?.into_iter().flatten().flatten()
-            {
-                state.holders.insert(unit, executor.clone());
-                seen.push(unit);
+            for batch in rows {
+                let units = covered(batch)?.concat();
+                if !merged {
+                    state.holders.extend(units.iter().map(|unit| (*unit, executor.clone())));
+                    state.partial_bytes = state.partial_bytes.max(batch.column(0).get_buffer_memory_size() as u64);
+                }
+                seen.extend(units);
             }
+        }
+        if merged {
+            // Merged results do not say who folded what; tasks run where they were placed unless an executor is lost.
+            let placed = shares
+                .iter()
+                .flat_map(|share| share.units.iter().map(|unit| (sizes[*unit].id, share.executor.clone())));
+            state.holders.extend(placed);
         }
         seen.sort_unstable();
         let mut wanted: Vec<u64> = sizes.iter().map(|unit| unit.id).collect();
         wanted.sort_unstable();
-        if seen != wanted || batches.len() != shares.len() {
+        if seen != wanted || (!merged && batches.len() != shares.len()) {
             log::warn!("{name} covered {} of {} units; it is run again", seen.len(), wanted.len());
             return Ok(None);
         }
@@ -267,12 +289,13 @@ impl StepRunner for Cluster {
         let mut state = run.state.lock().await;
         self.bind(&run, &mut state, cache, &context).await?;
         let stage = self.stage(&run, &mut state, cache.stage()).await?;
+        let fold = matches!(gradient.pass().here().map(Arc::as_ref), Some(Pass::Fold(_)));
         let gradient = match gradient.pass().here() {
             Some(pass) => gradient.with_pass(self.parcel(&run, &mut state, pass, "parameters").await?),
             None => gradient.clone(),
         };
         for _ in 0..ATTEMPTS {
-            let attempt = self.attempt(&run, &mut state, &gradient, (cache, &stage), &context).await?;
+            let attempt = self.attempt(&run, &mut state, &gradient, (cache, &stage, fold), &context).await?;
             if let Some(batches) = attempt {
                 return Ok(batches);
             }
@@ -287,8 +310,13 @@ impl StepRunner for Cluster {
         Some(self.jobs.members.slots().max(1))
     }
 
+    fn iterated(&self, _run: &str) {
+        self.metrics.iteration();
+    }
+
     fn release(&self, key: &str) {
         let Some(run) = self.runs.lock().remove(key) else { return };
+        self.metrics.run_ends();
         let warehouse = self.warehouse.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {

@@ -14,7 +14,7 @@ pub use datafusion_proto;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{FeatureCacheExec, GradientExec, Rows, Stage, TrainExec};
+use super::{FeatureCacheExec, GradientExec, MergeExec, Rows, Stage, TrainExec};
 use crate::error::MlError;
 use crate::functions::{ModelFunction, as_model_aggregate, as_model_function};
 use crate::model::Model;
@@ -24,6 +24,7 @@ const MAGIC: &[u8] = b"SINEW";
 const TRAIN: u8 = 1;
 const GRADIENT: u8 = 2;
 const CACHE: u8 = 3;
+const MERGE: u8 = 4;
 
 /// Encodes our operators, and hands everything else to `inner`.
 #[derive(Debug)]
@@ -59,6 +60,7 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
                 let pass = postcard::from_bytes(data).map_err(|e| damaged(&e))?;
                 Arc::new(GradientExec::new(input, pass))
             }
+            MERGE => Arc::new(MergeExec::new(input)),
             CACHE => {
                 let (key, rows_key, stage, rows, partitions): (String, String, Stage, Rows, usize) = from_json(data)?;
                 let cache = FeatureCacheExec::new(Arc::clone(&input), key, stage.clone(), partitions);
@@ -79,6 +81,8 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
             (TRAIN, to_json(&(train.spec().as_ref(), train.device()))?)
         } else if let Some(gradient) = node.downcast_ref::<GradientExec>() {
             (GRADIENT, postcard::to_allocvec(gradient.pass()).map_err(|e| damaged(&e))?)
+        } else if node.is::<MergeExec>() {
+            (MERGE, Vec::new())
         } else if let Some(cache) = node.downcast_ref::<FeatureCacheExec>() {
             let partitions = cache.properties().partitioning.partition_count();
             (CACHE, to_json(&(cache.key(), cache.rows_key(), cache.stage(), cache.rows(), partitions))?)

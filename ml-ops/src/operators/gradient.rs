@@ -114,7 +114,8 @@ pub fn covered(batch: &RecordBatch) -> Result<Vec<Vec<u64>>, MlError> {
     units.iter().map(|bytes| bytes.map(names).ok_or_else(odd)).collect()
 }
 
-fn schema() -> SchemaRef {
+/// The columns of a pass's result.
+pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("partial", DataType::Binary, false),
         Field::new("rows", DataType::UInt64, false),

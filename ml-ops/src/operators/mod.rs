@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  TrainExec           the loop; in the process that hosts the session
+//!    MergeExec         only where partials are large: merges them before the driver reads them
 //!    GradientExec      one pass: every block of rows -> one partial for each partition
 //!      FeatureCacheExec  rows read once, kept as blocks, prepared once
 //!        the query's physical plan
@@ -11,6 +12,7 @@ pub mod codec;
 mod feature_cache;
 mod gradient;
 mod local;
+mod merge;
 pub mod parcel;
 mod planner;
 mod sources;
@@ -23,6 +25,7 @@ pub use codec::SinewPhysicalCodec;
 pub use feature_cache::{FeatureCacheExec, Rows, Stage};
 pub use gradient::{GradientExec, Pass, covered, results};
 pub use local::Local;
+pub use merge::MergeExec;
 pub use parcel::Parcel;
 pub use planner::TrainPlanner;
 pub use sources::Sources;

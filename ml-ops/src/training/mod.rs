@@ -304,6 +304,7 @@ impl Run {
                 });
             }
             if let Some(iteration) = learner.optimizer.tell(evaluation)? {
+                self.runtime.runner.iterated(self.cache.key());
                 log.add(iteration).await?;
             }
         }

@@ -1,0 +1,143 @@
+//! Partials of a pass, merged where they are before the driver reads them.
+//!
+//! ```text
+//!  MergeExec <- hash of the units <- GradientExec       k partitions: k partials instead of one for each task
+//! ```
+//! For parameters so many that the partials of all tasks together would be too much for one process.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, UInt64Array};
+use datafusion::arrow::datatypes::UInt64Type;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+};
+use futures::StreamExt;
+
+use super::gradient::{GradientExec, schema};
+use crate::error::MlError;
+use crate::partial::Partial;
+
+/// Merges the partials of each partition of its input into one.
+#[derive(Clone, Debug)]
+pub struct MergeExec {
+    input: Arc<dyn ExecutionPlan>,
+    metrics: ExecutionPlanMetricsSet,
+    properties: Arc<PlanProperties>,
+}
+
+impl MergeExec {
+    /// The partials of `gradient`, merged into at most `partitions`.
+    ///
+    /// # Errors
+    /// Never for the output of a [`GradientExec`].
+    pub fn over(gradient: GradientExec, partitions: usize) -> Result<Self> {
+        let units: Arc<dyn PhysicalExpr> = Arc::new(Column::new("units", 2));
+        let by_units = Partitioning::Hash(vec![units], partitions.max(1));
+        Ok(Self::new(Arc::new(RepartitionExec::try_new(Arc::new(gradient), by_units)?)))
+    }
+
+    /// The partials of `input`, one for each of its partitions.
+    pub fn new(input: Arc<dyn ExecutionPlan>) -> Self {
+        let properties =
+            super::properties(schema(), input.output_partitioning().partition_count(), EmissionType::Final);
+        Self { input, metrics: ExecutionPlanMetricsSet::new(), properties }
+    }
+}
+
+/// What several result rows of a pass say together; nothing for none.
+async fn merge(mut rows: SendableRecordBatchStream) -> Result<Option<RecordBatch>> {
+    let odd = || MlError::Internal("a pass returned something other than partials".into());
+    let mut total: Option<Partial> = None;
+    let (mut units, mut sums) = (Vec::new(), [0u64; 3]);
+    while let Some(batch) = rows.next().await.transpose()? {
+        let [partials, rows, names, loaded, bytes] = batch.columns() else { return Err(odd().into()) };
+        let partials = partials.as_binary_opt::<i32>().ok_or_else(odd)?;
+        let names = names.as_binary_opt::<i32>().ok_or_else(odd)?;
+        for row in 0..batch.num_rows() {
+            let part: Partial = postcard::from_bytes(partials.value(row)).map_err(|_| odd())?;
+            match &mut total {
+                Some(total) => total.merge(part)?,
+                None => total = Some(part),
+            }
+            units.extend_from_slice(names.value(row));
+            for (sum, column) in sums.iter_mut().zip([rows, loaded, bytes]) {
+                *sum += column.as_primitive_opt::<UInt64Type>().ok_or_else(odd)?.value(row);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    let Some(total) = total else { return Ok(None) };
+    let bytes = postcard::to_allocvec(&total).map_err(|e| MlError::Internal(format!("encoding a partial: {e}")))?;
+    let binary = |bytes: &[u8]| -> ArrayRef { Arc::new(BinaryArray::from_vec(vec![bytes])) };
+    let number = |value: u64| -> ArrayRef { Arc::new(UInt64Array::from(vec![value])) };
+    let columns = vec![binary(&bytes), number(sums[0]), binary(&units), number(sums[1]), number(sums[2])];
+    Ok(Some(RecordBatch::try_new(schema(), columns)?))
+}
+
+impl ExecutionPlan for MergeExec {
+    fn name(&self) -> &str {
+        "MergeExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(super::only_child(self.name(), children)?)))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let rows = self.input.execute(partition, context)?;
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let merged = futures::stream::once(async move {
+            let _timer = baseline.elapsed_compute().timer();
+            merge(rows).await.transpose()
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema(), merged.filter_map(std::future::ready))))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+impl DisplayAs for MergeExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "MergeExec")
+    }
+}
