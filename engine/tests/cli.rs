@@ -82,7 +82,9 @@ fn nothing_is_created_by_looking() {
 fn exit_codes_and_places_of_errors() {
     let place = Place::new();
     assert_eq!(place.run(&["-c", "SELECT 1"]).status.code(), Some(0));
-    for usage in [&["--nonsense"][..], &["--format", "xml"], &["--threads", "0", "-c", "SELECT 1"], &["serve", "--nonsense"]] {
+    for usage in
+        [&["--nonsense"][..], &["--format", "xml"], &["--threads", "0", "-c", "SELECT 1"], &["serve", "--nonsense"]]
+    {
         assert_eq!(place.run(usage).status.code(), Some(2), "{usage:?}");
     }
     assert_eq!(place.run(&["--warehouse", "s3://b/w", "-c", "SELECT 1"]).status.code(), Some(2));

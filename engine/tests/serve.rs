@@ -82,7 +82,8 @@ impl Server {
     }
 
     fn rows(&self, name: &str, rows: u64) {
-        let lines: String = (0..rows).map(|i| format!("{i},{},{}\n", (i * 7) % 11, 3 * i + 2 * ((i * 7) % 11))).collect();
+        let lines: String =
+            (0..rows).map(|i| format!("{i},{},{}\n", (i * 7) % 11, 3 * i + 2 * ((i * 7) % 11))).collect();
         self.write(name, &format!("a,b,y\n{lines}"));
     }
 }
@@ -96,7 +97,8 @@ fn statements_run_on_the_server() {
     assert!(report.starts_with("model,version,run,iteration,loss,") && !report.contains("artifact"), "{report}");
     assert!(report.trim_end().lines().last().unwrap().starts_with("line,1,"), "{report}");
     assert!(server.ok("SHOW MODELS").contains("line,1,1,linear_regression,y,60,0,"));
-    let close = "SELECT max(abs(predicted_y - y)) < 0.001 AS close FROM ML.PREDICT(MODEL line, (SELECT * FROM 't.csv'))";
+    let close =
+        "SELECT max(abs(predicted_y - y)) < 0.001 AS close FROM ML.PREDICT(MODEL line, (SELECT * FROM 't.csv'))";
     assert_eq!(server.ok(close), "close\ntrue\n");
     assert_eq!(server.ok("DROP MODEL line; SHOW MODELS").lines().count(), 1);
     assert!(!server.place.path().join("elsewhere/sinew-warehouse").exists());
@@ -168,10 +170,20 @@ fn a_port_in_use_is_a_clear_error() {
 }
 
 #[test]
+fn other_machines_are_kept_out() {
+    let place = tempfile::tempdir().unwrap();
+    let output = sinew(place.path(), &["serve", "--listen", "0.0.0.0:0"]).output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("SINEW-3308") && text.contains("--insecure-listen"), "{text}");
+}
+
+#[test]
 fn a_signal_ends_the_server_when_statements_have() {
     for name in ["-TERM", "-INT"] {
         let mut server = Server::start();
-        let client = server.client("SELECT count(*) AS n FROM range(0, 20000000)").stdout(Stdio::piped()).spawn().unwrap();
+        let client =
+            server.client("SELECT count(*) AS n FROM range(0, 20000000)").stdout(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(300));
         signal(&server.child, name);
         assert_eq!(stdout(&client.wait_with_output().unwrap()), "n\n20000000\n");

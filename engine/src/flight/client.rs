@@ -43,8 +43,7 @@ impl Remote {
     pub async fn connect(url: &str) -> Result<Self> {
         let endpoint = endpoint(url)?;
         let channel = endpoint.connect().await;
-        let channel = channel
-            .map_err(|e| SinewError::Unreachable { url: url.to_string(), reason: root_cause(&e) })?;
+        let channel = channel.map_err(|e| SinewError::Unreachable { url: url.to_string(), reason: root_cause(&e) })?;
         Ok(Self::over(url, endpoint, channel))
     }
 
@@ -84,7 +83,10 @@ impl Remote {
     }
 
     /// The rows of all endpoints, one after another.
-    async fn rows(&self, info: FlightInfo) -> Result<BoxStream<'static, Result<datafusion::arrow::array::RecordBatch>>> {
+    async fn rows(
+        &self,
+        info: FlightInfo,
+    ) -> Result<BoxStream<'static, Result<datafusion::arrow::array::RecordBatch>>> {
         let mut streams = Vec::new();
         for ticket in info.endpoint.into_iter().filter_map(|endpoint| endpoint.ticket) {
             streams.push(self.fetch(ticket).await?);
@@ -92,10 +94,7 @@ impl Remote {
         Ok(futures::stream::iter(streams).flatten().boxed())
     }
 
-    async fn fetch(
-        &self,
-        ticket: Ticket,
-    ) -> Result<BoxStream<'static, Result<datafusion::arrow::array::RecordBatch>>> {
+    async fn fetch(&self, ticket: Ticket) -> Result<BoxStream<'static, Result<datafusion::arrow::array::RecordBatch>>> {
         let answer = self.client.clone().do_get(self.request(ticket)).await.map_err(|s| self.failed(s))?;
         let messages = answer.into_inner().map_err(arrow_flight::error::FlightError::from);
         let url = self.url.clone();

@@ -232,9 +232,16 @@ impl FlightService for Service {
             Command::TicketStatementQuery(ticket) => Some(self.again(&call, &ticket.statement_handle).await?),
             command => self.statement(&call, command, false).await?,
         };
-        let opened = opened.ok_or_else(|| unknown("PollFlightInfo", &command))?;
+        let mut opened = opened.ok_or_else(|| unknown("PollFlightInfo", &command))?;
+        let running = match &opened.run {
+            Some(run) if run.has_ended() => {
+                opened.rows = Some(run.ended().await?);
+                false
+            }
+            run => run.is_some(),
+        };
         let mut poll = PollInfo::new().with_info(described(&opened)?.with_descriptor(descriptor));
-        if opened.run.as_ref().is_some_and(|run| !run.has_ended()) {
+        if running {
             poll = poll.with_descriptor(FlightDescriptor::new_cmd(ticket(&opened.ticket)));
         }
         Ok(call.answer(poll))

@@ -16,22 +16,96 @@ use datafusion::arrow::datatypes::SchemaRef;
 
 /// Words that SQL does not know and this language does.
 const KEYWORDS: &[&str] = &[
-    "DESCRIBE", "EVALUATE", "EXPLAIN", "FAMILIES", "MODEL", "MODELS", "OPTIONS", "PREDICT", "SHOW", "SPLIT", "STORED",
-    "TRAIN", "TRANSFORM", "VERSIONS",
+    "DESCRIBE",
+    "EVALUATE",
+    "EXPLAIN",
+    "FAMILIES",
+    "MODEL",
+    "MODELS",
+    "OPTIONS",
+    "PREDICT",
+    "SHOW",
+    "SPLIT",
+    "STORED",
+    "TRAIN",
+    "TRANSFORM",
+    "VERSIONS",
 ];
 const NUMERIC: &[&str] = &[
-    "abs", "acos", "asin", "atan", "atan2", "cbrt", "ceil", "cos", "cot", "degrees", "exp", "factorial", "floor", "gcd",
-    "lcm", "ln", "log", "log10", "log2", "pi", "power", "radians", "random", "round", "signum", "sin", "sqrt", "tan",
+    "abs",
+    "acos",
+    "asin",
+    "atan",
+    "atan2",
+    "cbrt",
+    "ceil",
+    "cos",
+    "cot",
+    "degrees",
+    "exp",
+    "factorial",
+    "floor",
+    "gcd",
+    "lcm",
+    "ln",
+    "log",
+    "log10",
+    "log2",
+    "pi",
+    "power",
+    "radians",
+    "random",
+    "round",
+    "signum",
+    "sin",
+    "sqrt",
+    "tan",
     "trunc",
 ];
 const STRING: &[&str] = &[
-    "ascii", "btrim", "char_length", "chr", "concat", "concat_ws", "contains", "ends_with", "initcap", "left", "length",
-    "lower", "lpad", "ltrim", "octet_length", "position", "repeat", "replace", "reverse", "right", "rpad", "rtrim",
-    "split_part", "starts_with", "strpos", "substr", "translate", "trim", "upper",
+    "ascii",
+    "btrim",
+    "char_length",
+    "chr",
+    "concat",
+    "concat_ws",
+    "contains",
+    "ends_with",
+    "initcap",
+    "left",
+    "length",
+    "lower",
+    "lpad",
+    "ltrim",
+    "octet_length",
+    "position",
+    "repeat",
+    "replace",
+    "reverse",
+    "right",
+    "rpad",
+    "rtrim",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
+    "translate",
+    "trim",
+    "upper",
 ];
 const DATETIME: &[&str] = &[
-    "current_date", "current_time", "date_bin", "date_part", "date_trunc", "extract", "from_unixtime", "make_date",
-    "now", "to_date", "to_timestamp", "to_unixtime",
+    "current_date",
+    "current_time",
+    "date_bin",
+    "date_part",
+    "date_trunc",
+    "extract",
+    "from_unixtime",
+    "make_date",
+    "now",
+    "to_date",
+    "to_timestamp",
+    "to_unixtime",
 ];
 
 /// The types that values have.
@@ -84,10 +158,9 @@ fn value(code: I) -> Value {
         I::SqlSupportsTableCorrelationNames => Bool(true),
         I::SqlSupportsDifferentTableCorrelationNames => Bool(false),
         I::SqlSupportsExpressionsInOrderBy | I::SqlSupportsOrderByUnrelated => Bool(true),
-        I::SqlSupportedGroupBy => bits(&[
-            SqlSupportedGroupBy::SqlGroupByUnrelated as i32,
-            SqlSupportedGroupBy::SqlGroupByBeyondSelect as i32,
-        ]),
+        I::SqlSupportedGroupBy => {
+            bits(&[SqlSupportedGroupBy::SqlGroupByUnrelated as i32, SqlSupportedGroupBy::SqlGroupByBeyondSelect as i32])
+        }
         I::SqlSupportsLikeEscapeClause | I::SqlSupportsNonNullableColumns => Bool(true),
         I::SqlSupportedGrammar => {
             bits(&[SupportedSqlGrammar::SqlMinimumGrammar as i32, SupportedSqlGrammar::SqlCoreGrammar as i32])
@@ -113,9 +186,7 @@ fn value(code: I) -> Value {
             SqlSupportedSubqueries::SqlSubqueriesInIns as i32,
         ]),
         I::SqlCorrelatedSubqueriesSupported => Bool(true),
-        I::SqlSupportedUnions => {
-            bits(&[SqlSupportedUnions::SqlUnion as i32, SqlSupportedUnions::SqlUnionAll as i32])
-        }
+        I::SqlSupportedUnions => bits(&[SqlSupportedUnions::SqlUnion as i32, SqlSupportedUnions::SqlUnionAll as i32]),
         // 0 is no limit, or one that is not known.
         I::SqlMaxBinaryLiteralLength
         | I::SqlMaxCharLiteralLength
@@ -140,9 +211,7 @@ fn value(code: I) -> Value {
         I::SqlMaxRowSizeIncludesBlobs => Bool(true),
         I::SqlDefaultTransactionIsolation => BigInt(SqlTransactionIsolationLevel::SqlTransactionNone as i64),
         I::SqlTransactionsSupported => Bool(false),
-        I::SqlSupportedTransactionsIsolationLevels => {
-            bits(&[SqlTransactionIsolationLevel::SqlTransactionNone as i32])
-        }
+        I::SqlSupportedTransactionsIsolationLevels => bits(&[SqlTransactionIsolationLevel::SqlTransactionNone as i32]),
         I::SqlDataDefinitionCausesTransactionCommit | I::SqlDataDefinitionsInTransactionsIgnored => Bool(false),
         I::SqlSupportedResultSetTypes => bits(&[forward]),
         I::SqlSupportedConcurrenciesForResultSetForwardOnly => bits(&[read_only]),

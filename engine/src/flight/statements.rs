@@ -93,7 +93,14 @@ impl Statements {
     /// None.
     pub fn new(names: Arc<Names>) -> Self {
         let running = Arc::new(Semaphore::new(RUNNING));
-        Self { names, results: Mutex::default(), prepared: Mutex::default(), running, closed: watch::channel(false).0, held: Mutex::default() }
+        Self {
+            names,
+            results: Mutex::default(),
+            prepared: Mutex::default(),
+            running,
+            closed: watch::channel(false).0,
+            held: Mutex::default(),
+        }
     }
 
     /// Leave to run one more statement; held while it runs.
@@ -140,7 +147,10 @@ impl Statements {
         let mut results = self.results.lock();
         results.insert(name.clone(), Kept { outcome, last: Instant::now() });
         let bytes = |results: &HashMap<String, Kept>| {
-            results.values().map(|kept| if let Outcome::Run(run) = &kept.outcome { run.bytes() } else { 0 }).sum::<usize>()
+            results
+                .values()
+                .map(|kept| if let Outcome::Run(run) = &kept.outcome { run.bytes() } else { 0 })
+                .sum::<usize>()
         };
         while results.len() > RESULTS || (results.len() > 1 && bytes(&results) > BYTES) {
             let ended = results.iter().filter(|(ticket, kept)| **ticket != name && kept.outcome.has_ended());

@@ -18,12 +18,12 @@ use datafusion::prelude::SessionContext;
 use futures::FutureExt;
 use sinew_sql::Statement;
 
-pub use context::Host;
 pub(crate) use bound::{Bound, numbered};
+pub use context::Host;
 pub(crate) use context::{CATALOG, SCHEMA};
+pub use execution::{Execution, ExecutionKind, Statements};
 pub(crate) use prepared::Prepared;
 pub(crate) use show::matches;
-pub use execution::{Execution, ExecutionKind, Statements};
 pub use split::{Piece, split};
 
 use crate::config::SessionOptions;
