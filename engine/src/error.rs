@@ -279,6 +279,9 @@ pub enum SinewError {
         /// The table's name.
         name: String,
     },
+    /// The server ends, and takes no new statements.
+    #[error("SINEW-3311: the server is shutting down and takes no new statements; connect again later")]
+    ShuttingDown,
     /// An error of another part, which brings its own code.
     #[error("{text}")]
     Coded {

@@ -42,6 +42,7 @@ fn code(error: &SinewError) -> Code {
         SinewError::Cancelled => Code::Cancelled,
         SinewError::Contention { .. } => Code::Aborted,
         SinewError::Unreachable { .. } | SinewError::Disconnected { .. } => Code::Unavailable,
+        SinewError::ShuttingDown => Code::Unavailable,
         SinewError::Internal(_) => Code::Internal,
         // Errors of the language are the statement's; those of training say more by their code.
         SinewError::Sql(_) => coded(&error.to_string()),
