@@ -327,6 +327,21 @@ pub enum SinewError {
         /// Why not, and what to do.
         reason: String,
     },
+    /// A client sends rows for a new table, and there is one.
+    #[error("SINEW-3309: table '{name}' exists; ask to append to it or to replace it, or DROP TABLE first")]
+    TableExists {
+        /// The table's name.
+        name: String,
+    },
+    /// A client sends rows for a table that must be there, and is not.
+    #[error("SINEW-3310: there is no table '{name}' to append to; ask to create it, or SHOW TABLES lists all")]
+    UnknownTable {
+        /// The table's name.
+        name: String,
+    },
+    /// The server ends, and takes no new statements.
+    #[error("SINEW-3311: the server is shutting down and takes no new statements; connect again later")]
+    ShuttingDown,
     /// An error of another part, which brings its own code.
     #[error("{text}")]
     Coded {

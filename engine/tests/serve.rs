@@ -170,14 +170,23 @@ fn a_port_in_use_is_a_clear_error() {
 }
 
 #[test]
+fn other_machines_are_kept_out() {
+    let place = tempfile::tempdir().unwrap();
+    let output = sinew(place.path(), &["serve", "--listen", "0.0.0.0:0"]).output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("SINEW-3308") && text.contains("--insecure-listen"), "{text}");
+}
+
+#[test]
 fn a_signal_ends_the_server_when_statements_have() {
     for name in ["-TERM", "-INT"] {
-        let mut server = Server::start();
-        let client =
-            server.client("SELECT count(*) AS n FROM range(0, 20000000)").stdout(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(300));
+        let mut server = Server::start_with(&["--drain", "120"]);
+        let sql = "SELECT count(*) AS n FROM range(0, 10000) a, range(0, 10000) b WHERE a.value * b.value % 7 < 7";
+        let client = server.client(sql).stdout(Stdio::piped()).spawn().unwrap();
+        wait_until(&server, true);
         signal(&server.child, name);
-        assert_eq!(stdout(&client.wait_with_output().unwrap()), "n\n20000000\n");
+        assert_eq!(stdout(&client.wait_with_output().unwrap()), "n\n100000000\n");
         assert_eq!(server.child.wait().unwrap().code(), Some(0));
     }
 }

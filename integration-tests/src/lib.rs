@@ -43,8 +43,8 @@ pub struct Engine {
     /// The session.
     pub session: Session,
     warehouse: tempfile::TempDir,
-    /// Stops the server when it is dropped, where there is one.
-    _server: Option<oneshot::Sender<()>>,
+    /// The server's address, and what stops it when it is dropped, where there is one.
+    server: Option<(String, oneshot::Sender<()>)>,
     /// The processes that run its statements, where there are some.
     cluster: Option<cluster::Cluster>,
 }
@@ -64,7 +64,7 @@ impl Engine {
         let warehouse = tempfile::tempdir().unwrap();
         let options = options.with_warehouse(&warehouse.path().display().to_string()).unwrap();
         let options = options.with_threads(threads).unwrap();
-        Self { session: Session::embedded(options).unwrap(), warehouse, _server: None, cluster: None }
+        Self { session: Session::embedded(options).unwrap(), warehouse, server: None, cluster: None }
     }
 
     /// A session with `threads` threads whose statements run elsewhere, if the topology says so.
@@ -97,8 +97,13 @@ impl Engine {
         });
         tokio::spawn(async move { server.await.unwrap() });
         self.session = Session::connect(&url).await.unwrap();
-        self._server = Some(stop);
+        self.server = Some((url, stop));
         self
+    }
+
+    /// The address of its server, where there is one.
+    pub fn url(&self) -> Option<&str> {
+        self.server.as_ref().map(|(url, _)| url.as_str())
     }
 
     /// The folder of its warehouse.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
@@ -28,6 +29,8 @@ pub enum Action {
         address: String,
         /// Whether other machines may reach it.
         anyone: bool,
+        /// How long statements may go on after a signal.
+        drain: Duration,
     },
 }
 
@@ -124,6 +127,14 @@ fn command() -> Command {
                         .long("insecure-listen")
                         .action(ArgAction::SetTrue)
                         .help("Allow an address that other machines reach, although nobody has to log in"),
+                )
+                .arg(
+                    Arg::new("drain")
+                        .long("drain")
+                        .value_name("SECONDS")
+                        .value_parser(clap::value_parser!(u64).range(0..=86_400))
+                        .default_value("10")
+                        .help("How long statements may go on after SIGTERM or Ctrl-C, before they are cancelled"),
                 ),
         );
     for (spec, flag) in flags() {
@@ -145,6 +156,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, 
         (Some(("serve", serve)), ..) => Action::Serve {
             address: serve.get_one::<String>("listen").cloned().unwrap_or_else(|| LISTEN.into()),
             anyone: serve.get_flag("insecure-listen"),
+            drain: Duration::from_secs(serve.get_one::<u64>("drain").copied().unwrap_or_default()),
         },
         (Some(_), ..) => Action::Demo,
         (None, Some(text), _) => Action::Text(text),

@@ -17,6 +17,7 @@ use args::{Action, Settings};
 use run::Outcome;
 
 use crate::error::{Result, SinewError};
+use crate::flight::ServeOptions;
 use crate::session::Session;
 
 /// A statement failed.
@@ -62,7 +63,10 @@ pub fn main() -> ExitCode {
 fn act(runtime: &tokio::runtime::Runtime, settings: Settings, script: Option<String>) -> Result<Outcome> {
     match &settings.action {
         Action::Demo => return runtime.block_on(demo::run(&settings)),
-        Action::Serve { address, anyone } => return serve::run(runtime, address, *anyone, &settings),
+        Action::Serve { address, anyone, drain } => {
+            let options = ServeOptions { drain: *drain, ..ServeOptions::default() };
+            return serve::run(runtime, address, *anyone, options, &settings);
+        }
         _ => {}
     }
     let session = match &settings.connect {

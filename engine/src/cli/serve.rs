@@ -16,7 +16,13 @@ use crate::session::Session;
 ///
 /// # Errors
 /// When an option or the address cannot be used.
-pub fn run(workers: &Runtime, address: &str, anyone: bool, settings: &Settings) -> Result<Outcome> {
+pub fn run(
+    workers: &Runtime,
+    address: &str,
+    anyone: bool,
+    options: ServeOptions,
+    settings: &Settings,
+) -> Result<Outcome> {
     let mut signals = Signals::listen_for_server();
     let session = {
         let _inside = workers.enter();
@@ -28,7 +34,7 @@ pub fn run(workers: &Runtime, address: &str, anyone: bool, settings: &Settings) 
         .enable_all()
         .build()
         .map_err(|source| SinewError::Io { what: "starting threads".into(), source })?;
-    let options = ServeOptions { workers: Some(workers.handle().clone()), ..ServeOptions::default() };
+    let options = ServeOptions { workers: Some(workers.handle().clone()), ..options };
     clients.block_on(async {
         let listener = listen(address, anyone).await?;
         let unknown = |source| SinewError::Io { what: "reading the address of a socket".into(), source };

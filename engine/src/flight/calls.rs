@@ -7,6 +7,7 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::Status;
@@ -54,7 +55,8 @@ pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Resu
         return Ok(Opened { kind: ExecutionKind::Rows, schema, ticket, rows: None, run: None });
     }
     let (session, permit) = (client.session.clone(), client.statements.begin()?);
-    let run = Run::start(workers, async move { bound.start(&session).await }, permit);
+    let memory = MemoryConsumer::new("a result that is kept").register(&session.context().runtime_env().memory_pool);
+    let run = Run::start(workers, async move { bound.start(&session).await }, memory, permit);
     let ticket = client.statements.keep(Outcome::Run(Arc::clone(&run)));
     Ok(Opened { kind: ExecutionKind::Done, schema, ticket, rows: None, run: Some(run) })
 }

@@ -25,6 +25,11 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How often the connection is tried while a statement runs.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// Bytes of rows that may be on their way on one stream, and on all of a connection.
+const WINDOW: u32 = 4 << 20;
+/// As [`WINDOW`], for the connection.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
 /// A server, and the session there.
 #[derive(Debug)]
 pub struct Remote {
@@ -149,7 +154,9 @@ fn endpoint(url: &str) -> Result<Endpoint> {
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE))
+        .keep_alive_timeout(KEEPALIVE)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW))
 }
 
 #[cfg(test)]

@@ -181,16 +181,10 @@ async fn mode(session: &Session, command: &CommandStatementIngest, target: &Tabl
     let create = TableNotExistOption::Create as i32;
     match (exists, options.if_exists) {
         (false, _) if options.if_not_exist == create => Ok(Mode::Create),
-        (false, _) => Err(SinewError::Table {
-            name: command.table.clone(),
-            reason: "it is not found, and the client asks not to create it".into(),
-        }),
+        (false, _) => Err(SinewError::UnknownTable { name: command.table.clone() }),
         (true, wish) if wish == TableExistsOption::Append as i32 => Ok(Mode::Append),
         (true, wish) if wish == TableExistsOption::Replace as i32 => Ok(Mode::Replace),
-        (true, _) => Err(SinewError::Table {
-            name: command.table.clone(),
-            reason: "it exists; ask to append to it or to replace it, or DROP TABLE first".into(),
-        }),
+        (true, _) => Err(SinewError::TableExists { name: command.table.clone() }),
     }
 }
 

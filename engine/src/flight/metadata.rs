@@ -15,6 +15,9 @@ use super::{sql_info, xdbc};
 use crate::error::{Result, SinewError};
 use crate::session::{Session, matches};
 
+/// The schema that every catalog has, although it does not list it.
+pub const INFORMATION_SCHEMA: &str = "information_schema";
+
 /// Types of tables, as clients know them.
 const TABLE_TYPES: [&str; 2] = ["TABLE", "VIEW"];
 
@@ -76,7 +79,10 @@ fn schemas(session: &Session, command: CommandGetDbSchemas) -> Result<RecordBatc
     // The pattern is matched here: a pattern of LIKE may be any text, and never an error.
     let mut builder = CommandGetDbSchemas { db_schema_filter_pattern: None, ..command }.into_builder();
     for catalog in session.context().catalog_names() {
-        let schemas = session.context().catalog(&catalog).map(|c| c.schema_names()).unwrap_or_default();
+        let mut schemas = session.context().catalog(&catalog).map(|c| c.schema_names()).unwrap_or_default();
+        if !schemas.iter().any(|schema| schema == INFORMATION_SCHEMA) {
+            schemas.push(INFORMATION_SCHEMA.into());
+        }
         for schema in schemas.iter().filter(|schema| fits(schema, pattern.as_deref())) {
             builder.append(&catalog, schema);
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use datafusion::common::config::ExtensionOptions;
 
+use super::metadata::INFORMATION_SCHEMA;
 use super::protocol::{
     GetSessionOptionsResult, INVALID_NAME, INVALID_VALUE, OptionError, OptionValue, SessionOptionValue,
     SetSessionOptionsRequest, SetSessionOptionsResult,
@@ -29,6 +30,7 @@ fn there(session: &Session, name: &str, value: &str) -> bool {
     let current = context.state().config_options().catalog.default_catalog.clone();
     match name {
         "catalog" => context.catalog(value).is_some(),
+        "schema" if value == INFORMATION_SCHEMA => true,
         "schema" => context.catalog(&current).is_some_and(|catalog| catalog.schema(value).is_some()),
         _ => true,
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{Schema, SchemaRef, UInt64Type};
+use datafusion::execution::memory_pool::MemoryReservation;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
@@ -38,6 +39,7 @@ struct State {
     opened: Option<(ExecutionKind, SchemaRef)>,
     batches: Vec<RecordBatch>,
     bytes: usize,
+    memory: MemoryReservation,
     end: Option<std::result::Result<(), Status>>,
 }
 
@@ -51,13 +53,15 @@ impl Drop for Ending {
 }
 
 impl Run {
-    /// Starts a statement on the workers. `started` gives its execution, and `held` is kept until it ends.
+    /// Starts a statement on the workers. `started` gives its execution, `memory` counts its rows, and `held` is
+    /// kept until it ends.
     pub fn start(
         workers: &Workers,
         started: impl Future<Output = Result<Execution>> + Send + 'static,
+        memory: MemoryReservation,
         held: impl Send + 'static,
     ) -> Arc<Self> {
-        let state = State { opened: None, batches: Vec::new(), bytes: 0, end: None };
+        let state = State { opened: None, batches: Vec::new(), bytes: 0, memory, end: None };
         let run = Arc::new(Self {
             state: Mutex::new(state),
             changed: watch::channel(()).0,
@@ -102,6 +106,7 @@ impl Run {
         }
         state.bytes += batch.get_array_memory_size();
         state.batches.push(batch);
+        state.memory.try_resize(state.bytes)?;
         if state.bytes > MOST_BYTES {
             return Err(SinewError::TooMany {
                 what: format!("{} MiB of rows of one statement that writes", MOST_BYTES >> 20),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
-use futures::{FutureExt, TryStreamExt};
+use futures::TryStreamExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -29,6 +29,13 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
 /// How often sessions are looked through for what has expired.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How often it is looked whether statements have ended.
+const LOOK: Duration = Duration::from_millis(20);
+/// Bytes that may be on their way to the server on one stream, and on all of a connection: rows come as fast as
+/// they are read.
+const WINDOW: u32 = 4 << 20;
+/// As [`WINDOW`], for a connection.
+const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Time for clients to be told that their statements were cancelled.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -88,12 +95,20 @@ pub async fn serve(
         .max_encoding_message_size(usize::MAX);
 
     let (stopping, mut stopped) = watch::channel(false);
-    let stop = shutdown.map(|()| {
+    let stop = async {
+        shutdown.await;
+        sessions.drain();
         stopping.send_replace(true);
-    });
+        // A statement is two calls: one that begins it, and one that fetches. Connections close between neither.
+        while !sessions.quiet() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(service)
         .serve_with_incoming_shutdown(connections(listener, &sessions, options.accepted), stop);
     let late = async {

@@ -42,6 +42,8 @@ pub struct Service {
 struct Call {
     client: Arc<ClientSession>,
     place: (u64, u64),
+    /// Whether the server takes no new statements.
+    draining: bool,
 }
 
 impl Call {
@@ -56,12 +58,20 @@ impl Call {
 
     /// A statement that is sent as text.
     fn text(&self, text: &str, transaction: Option<&Bytes>) -> Answer<Text> {
+        self.may_begin().map_err(|e| to_status(&e))?;
         let piece = no_transaction(transaction).and_then(|()| single(text, self.place));
         Ok(Text { piece: piece.map_err(|e| to_status(&e))?, values: None })
     }
 
+    /// # Errors
+    /// When the server is about to end.
+    fn may_begin(&self) -> Result<()> {
+        if self.draining { Err(SinewError::ShuttingDown) } else { Ok(()) }
+    }
+
     /// A statement that was prepared.
     fn prepared(&self, handle: &[u8]) -> Answer<Text> {
+        self.may_begin().map_err(|e| to_status(&e))?;
         self.client.statements.prepared(handle).map_err(|e| to_status(&e))
     }
 }
@@ -74,7 +84,8 @@ impl Service {
 
     fn call<T>(&self, request: &Request<T>) -> Answer<Call> {
         let place = |name| number(request.metadata(), name).unwrap_or(1);
-        Ok(Call { client: self.sessions.of(request)?, place: (place(LINE), place(COLUMN)) })
+        let (client, draining) = (self.sessions.of(request)?, self.sessions.draining());
+        Ok(Call { client, place: (place(LINE), place(COLUMN)), draining })
     }
 
     /// Opens the statement of a command; `None` for other commands.
@@ -141,6 +152,7 @@ impl Service {
         command: CommandStatementIngest,
         messages: impl Stream<Item = Answer<FlightData>> + Send + 'static,
     ) -> Result<i64> {
+        call.may_begin()?;
         no_transaction(command.transaction_id.as_ref())?;
         let incoming = Incoming::open(messages).await?.ok_or_else(|| SinewError::Request {
             what: "there are no rows to store, and no columns".into(),
@@ -232,9 +244,16 @@ impl FlightService for Service {
             Command::TicketStatementQuery(ticket) => Some(self.again(&call, &ticket.statement_handle).await?),
             command => self.statement(&call, command, false).await?,
         };
-        let opened = opened.ok_or_else(|| unknown("PollFlightInfo", &command))?;
+        let mut opened = opened.ok_or_else(|| unknown("PollFlightInfo", &command))?;
+        let running = match &opened.run {
+            Some(run) if run.has_ended() => {
+                opened.rows = Some(run.ended().await?);
+                false
+            }
+            run => run.is_some(),
+        };
         let mut poll = PollInfo::new().with_info(described(&opened)?.with_descriptor(descriptor));
-        if opened.run.as_ref().is_some_and(|run| !run.has_ended()) {
+        if running {
             poll = poll.with_descriptor(FlightDescriptor::new_cmd(ticket(&opened.ticket)));
         }
         Ok(call.answer(poll))

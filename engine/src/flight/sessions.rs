@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -21,6 +21,9 @@ use crate::session::Session;
 
 /// How long a session lives whose connection closed, for a client that connects again with its cookie.
 const ORPHANED: Duration = Duration::from_secs(60);
+
+/// How soon a client asks for the result of what it has begun.
+const RETURN: Duration = Duration::from_millis(500);
 
 /// Makes names that nobody can guess.
 #[derive(Debug)]
@@ -65,6 +68,8 @@ pub struct ClientSession {
 #[derive(Debug)]
 struct Usage {
     last: Instant,
+    /// The connection that began it: what comes there without a cookie belongs to it.
+    owner: u64,
     /// The connections it is used on.
     connections: Vec<u64>,
     /// Whether the client sends the cookie.
@@ -79,12 +84,14 @@ pub struct Sessions {
     limit: usize,
     idle: Duration,
     all: Mutex<HashMap<String, Arc<ClientSession>>>,
+    draining: AtomicBool,
 }
 
 impl Sessions {
     /// No sessions; each that comes is a sibling of `template`.
     pub fn new(template: Session, limit: usize, idle: Duration) -> Result<Self> {
-        Ok(Self { template, names: Arc::new(Names::new()?), limit, idle, all: Mutex::default() })
+        let (names, draining) = (Arc::new(Names::new()?), AtomicBool::new(false));
+        Ok(Self { template, names, limit, idle, all: Mutex::default(), draining })
     }
 
     /// The session of a request; a new one where it names none and its connection has none.
@@ -100,7 +107,7 @@ impl Sessions {
         let mut all = self.all.lock();
         let found = match &cookie {
             Some(name) => Some(all.get(name).ok_or(SinewError::SessionEnded)?),
-            None => all.values().find(|s| s.usage.lock().connections.contains(&peer)),
+            None => all.values().find(|s| s.usage.lock().owner == peer),
         };
         if let Some(session) = found {
             let mut usage = session.usage.lock();
@@ -123,7 +130,7 @@ impl Sessions {
             name: name.clone(),
             session: self.template.sibling(),
             statements: Statements::new(Arc::clone(&self.names)),
-            usage: Mutex::new(Usage { last: Instant::now(), connections: vec![peer], by_cookie: false }),
+            usage: Mutex::new(Usage { last: Instant::now(), owner: peer, connections: vec![peer], by_cookie: false }),
         });
         all.insert(name, Arc::clone(&session));
         Ok(session)
@@ -133,7 +140,11 @@ impl Sessions {
     pub fn disconnected(&self, peer: Peer) {
         self.all.lock().retain(|_, session| {
             let mut usage = session.usage.lock();
+            let before = usage.connections.len();
             usage.connections.retain(|number| *number != peer.number);
+            if usage.connections.len() < before {
+                usage.last = Instant::now();
+            }
             usage.by_cookie || !usage.connections.is_empty()
         });
     }
@@ -150,14 +161,33 @@ impl Sessions {
             let mut all = self.all.lock();
             let over = |session: &Arc<ClientSession>| {
                 let usage = session.usage.lock();
-                let limit = if usage.connections.is_empty() { ORPHANED } else { self.idle };
-                usage.last.elapsed() > limit && !session.statements.busy()
+                match usage.connections.is_empty() {
+                    // Nobody waits for what runs there.
+                    true => usage.last.elapsed() > ORPHANED,
+                    false => usage.last.elapsed() > self.idle && !session.statements.busy(),
+                }
             };
             all.extract_if(|_, session| over(session)).map(|(_, session)| session).collect()
         };
         ended.iter().for_each(|session| session.statements.close());
         let kept: Vec<_> = self.all.lock().values().cloned().collect();
         kept.iter().for_each(|session| session.statements.expire());
+    }
+
+    /// From now on no statement is begun; results can still be fetched.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether statements are no longer begun.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing runs and no client has just asked for something that it will come back for.
+    pub fn quiet(&self) -> bool {
+        let recent = |session: &Arc<ClientSession>| session.usage.lock().last.elapsed() < RETURN;
+        !self.all.lock().values().any(|session| session.statements.busy() || recent(session))
     }
 
     /// Ends all sessions and stops their statements.

@@ -23,6 +23,8 @@ const RESULTS: usize = 1_000;
 const BYTES: usize = 128 << 20;
 /// Prepared statements a session may hold.
 const PREPARED: usize = 1_000;
+/// Bytes of text and values that the prepared statements of a session may hold.
+const PREPARED_BYTES: usize = 128 << 20;
 /// Statements a session may run at the same time.
 const RUNNING: usize = 64;
 
@@ -208,6 +210,7 @@ impl Statements {
                 hint: "close those that are not used".into(),
             });
         }
+        room(&all, &prepared)?;
         let name = self.names.next();
         all.insert(name.clone(), prepared);
         Ok(name)
@@ -233,7 +236,9 @@ impl Statements {
     pub fn bind(&self, handle: &[u8], values: Option<RecordBatch>) -> Result<()> {
         let bound = Text { values, ..self.prepared(handle)? };
         let handle = String::from_utf8_lossy(handle).into_owned();
-        self.prepared.lock().insert(handle, bound);
+        let mut all = self.prepared.lock();
+        room(&all, &bound)?;
+        all.insert(handle, bound);
         Ok(())
     }
 
@@ -260,6 +265,20 @@ impl Statements {
             }
         }
     }
+}
+
+/// # Errors
+/// When there is no room for one more among those that are prepared.
+fn room(all: &HashMap<String, Text>, more: &Text) -> Result<()> {
+    let bytes =
+        |text: &Text| text.piece.text.len() + text.values.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+    if all.values().map(bytes).sum::<usize>() + bytes(more) <= PREPARED_BYTES {
+        return Ok(());
+    }
+    Err(SinewError::TooMany {
+        what: format!("{} MiB of prepared statements and their values", PREPARED_BYTES >> 20),
+        hint: "close those that are not used".into(),
+    })
 }
 
 impl Drop for Statements {

@@ -33,16 +33,16 @@ fn code(error: &SinewError) -> Code {
         SinewError::Request { .. } => Code::InvalidArgument,
         SinewError::Plan { reason, .. } if reason.contains("not found") => Code::NotFound,
         SinewError::Plan { .. } => Code::InvalidArgument,
-        SinewError::UnknownModel { .. } | SinewError::UnknownVersion { .. } | SinewError::UnknownHandle { .. } => {
-            Code::NotFound
-        }
+        SinewError::UnknownModel { .. } | SinewError::UnknownVersion { .. } => Code::NotFound,
+        SinewError::UnknownHandle { .. } | SinewError::UnknownTable { .. } => Code::NotFound,
         SinewError::SessionEnded => Code::FailedPrecondition,
-        SinewError::ModelExists { .. } => Code::AlreadyExists,
+        SinewError::ModelExists { .. } | SinewError::TableExists { .. } => Code::AlreadyExists,
         SinewError::Memory { .. } | SinewError::TooMany { .. } => Code::ResourceExhausted,
         SinewError::NotAvailable { .. } => Code::Unimplemented,
         SinewError::Cancelled => Code::Cancelled,
         SinewError::Contention { .. } => Code::Aborted,
         SinewError::Unreachable { .. } | SinewError::Disconnected { .. } => Code::Unavailable,
+        SinewError::ShuttingDown => Code::Unavailable,
         SinewError::Internal(_) => Code::Internal,
         // Errors of the language are the statement's; those of training say more by their code.
         SinewError::Sql(_) => coded(&error.to_string()),

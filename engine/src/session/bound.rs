@@ -1,8 +1,13 @@
 //! A prepared statement and the values of its parameters, a row of them for each time it runs.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{LogicalPlan, Values, WriteOp};
 use futures::{StreamExt, TryStreamExt};
 
 use super::execution::{Execution, ExecutionKind};
@@ -70,10 +75,42 @@ impl Bound {
         self.prepared.bind(values)
     }
 
+    /// All rows of values in one statement, for `INSERT INTO t VALUES (?, ?)`: one write rather than many.
+    fn in_one(&self) -> Result<Option<Prepared>> {
+        let is_insert = match &self.prepared {
+            Prepared::Plan(LogicalPlan::Dml(dml), _) => matches!(dml.op, WriteOp::Insert(InsertOp::Append)),
+            _ => false,
+        };
+        if !is_insert || self.runs() < 2 {
+            return Ok(None);
+        }
+        let (mut rows, mut schema) = (Vec::new(), None);
+        for row in 0..self.runs() {
+            let Prepared::Plan(plan, _) = self.at(row)? else { return Ok(None) };
+            let Some(values) = only_values(&plan)? else { return Ok(None) };
+            // A type that only the value gives may differ from row to row.
+            if schema.get_or_insert_with(|| Arc::clone(&values.schema)).fields() != values.schema.fields() {
+                return Ok(None);
+            }
+            rows.extend(values.values);
+        }
+        let Prepared::Plan(first, text) = self.at(0)? else { return Ok(None) };
+        let all = first.transform_down(|node| match node {
+            LogicalPlan::Values(Values { schema, .. }) => {
+                Ok(Transformed::yes(LogicalPlan::Values(Values { schema, values: std::mem::take(&mut rows) })))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(Some(Prepared::Plan(all.data, text)))
+    }
+
     /// Starts the statement; with more than one row of values, once for each, one after another.
     pub async fn start(self, session: &Session) -> Result<Execution> {
         if self.runs() == 0 {
             return Ok(Execution::done());
+        }
+        if let Some(all) = self.in_one()? {
+            return guarded(all.start(session)).await;
         }
         let first = guarded(async { self.at(0)?.start(session).await }).await?;
         if self.runs() == 1 {
@@ -92,6 +129,19 @@ impl Bound {
         }
         Ok(Execution::new(kind, schema, rows.boxed()))
     }
+}
+
+/// The values of a plan that reads nothing else.
+fn only_values(plan: &LogicalPlan) -> Result<Option<Values>> {
+    let (mut found, mut leaves) = (None, 0);
+    plan.apply_with_subqueries(|node| {
+        leaves += usize::from(node.inputs().is_empty());
+        if let LogicalPlan::Values(values) = node {
+            found = Some(values.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found.filter(|_| leaves == 1))
 }
 
 /// The text with `$1`, `$2` and so on in place of each `?`; the engine knows no other names for parameters.
