@@ -9,6 +9,7 @@
 //!            ── heartbeats, and watch.rs: a connection that breaks when the executor dies
 //! ```
 
+mod assembly;
 mod assign;
 mod failure;
 mod jobs;
@@ -20,6 +21,8 @@ mod probe;
 mod query;
 mod server;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod steps;
 mod watch;
 

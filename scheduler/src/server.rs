@@ -5,16 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ballista_core::config::TaskSchedulingPolicy;
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::optimizer::NotInSubqueryRewrite;
-use ballista_core::serde::{BallistaCodec, BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec};
-use ballista_scheduler::cluster::memory::InMemoryJobState;
-use ballista_scheduler::cluster::{BallistaCluster, ClusterState, JobState};
-use ballista_scheduler::config::{SchedulerConfig, TaskDistributionPolicy};
-use ballista_scheduler::metrics::default_metrics_collector;
+use ballista_core::serde::BallistaPhysicalExtensionCodec;
 use ballista_scheduler::scheduler_server::SchedulerServer;
-use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use sinew::daemon::{Settings, log, signals};
@@ -22,9 +16,8 @@ use sinew::flight::{ServeOptions, serve};
 use sinew::warehouse::Location;
 use sinew::{Host, Result, Session, SinewError};
 
-use crate::jobs::{Jobs, internal};
-use crate::launch::{Launcher, MESSAGE_BYTES, Refused};
-use crate::members::Members;
+use crate::assembly::{Ballista, assemble};
+use crate::jobs::internal;
 use crate::metrics::Metrics;
 use crate::private::{self, Private};
 use crate::query::Distribute;
@@ -90,18 +83,11 @@ async fn host(settings: &Settings) -> Result<()> {
     let advertised = settings.text("advertise").unwrap_or(&cluster_host).to_string();
     let endpoint = format!("{advertised}:{cluster_port}");
 
-    let members = Arc::new(Members::default());
-    let session_builder = Arc::new(|config: SessionConfig| {
-        Ok(SessionStateBuilder::new_with_default_features().with_config(config).build())
-    });
-    let config_producer = Arc::new(SessionConfig::new_with_ballista);
-    let job_state: Arc<dyn JobState> =
-        Arc::new(InMemoryJobState::new(endpoint.clone(), session_builder, config_producer));
-    let refused = Refused::default();
     let grace = Duration::from_secs(settings.number("grace", 30));
-    let jobs = Arc::new(Jobs::new(Arc::clone(&job_state), Arc::clone(&members), Arc::clone(&refused), grace));
-
     let codec = sinew::codec(Arc::new(BallistaPhysicalExtensionCodec::default()));
+    let timeout = settings.number("executor_timeout", 15);
+    let ballista = assemble(&endpoint, &codec, timeout, grace).await?;
+    let (jobs, members) = (Arc::clone(&ballista.jobs), Arc::clone(&ballista.members));
     let stores = sinew::storage::registry(&options);
     let warehouse = Location::open(options.warehouse(), stores.as_ref())?;
     let metrics = Arc::new(Metrics::default());
@@ -118,38 +104,7 @@ async fn host(settings: &Settings) -> Result<()> {
     };
     let session = Session::hosted(options, host)?;
 
-    let config = SchedulerConfig {
-        external_host: advertised,
-        bind_host: cluster_host.clone(),
-        bind_port: cluster_port,
-        scheduling_policy: TaskSchedulingPolicy::PushStaged,
-        task_distribution: TaskDistributionPolicy::RoundRobin,
-        grpc_server_max_decoding_message_size: MESSAGE_BYTES,
-        grpc_server_max_encoding_message_size: MESSAGE_BYTES,
-        grpc_client_max_message_size: MESSAGE_BYTES,
-        executor_timeout_seconds: settings.number("executor_timeout", 15),
-        expire_dead_executor_interval_seconds: 1,
-        executor_termination_grace_period: 0,
-        no_executors_grace_period_seconds: grace.as_secs(),
-        override_physical_codec: Some(Arc::clone(&codec)),
-        // Ballista's own page at this path leads to a site elsewhere.
-        web_tui_route: "/ballista".into(),
-        cors_allowed_origins: "http://localhost".into(),
-        ..SchedulerConfig::default()
-    };
-    let theirs = default_metrics_collector().map_err(internal)?;
-    let mut server = Server::new_with_task_launcher(
-        endpoint.clone(),
-        BallistaCluster::new(Arc::clone(&members) as Arc<dyn ClusterState>, job_state),
-        BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), codec),
-        Arc::new(config),
-        Arc::clone(&theirs),
-        Arc::new(Launcher::new(endpoint.clone(), refused)),
-    );
-    server.init().await.map_err(internal)?;
-    let server = Arc::new(server);
-    jobs.bind(Arc::clone(&server));
-
+    let Ballista { server, theirs, .. } = ballista;
     let watch = Watch { server: Arc::clone(&server), jobs, warehouse, session: session.sibling() };
     let door_options =
         ServeOptions { drain: Duration::from_secs(settings.number("drain", 10)), ..ServeOptions::default() };
