@@ -10,6 +10,7 @@ use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type};
+use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::parquet::arrow::ArrowWriter;
 use sinew_integration_tests::{Engine, Topology, root};
@@ -18,8 +19,7 @@ use tpchgen::generators::{
     RegionGenerator, SupplierGenerator,
 };
 use tpchgen_arrow::{
-    CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RecordBatchIterator, RegionArrow,
-    SupplierArrow,
+    CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RegionArrow, SupplierArrow,
 };
 
 /// 150,000 orders with 600,000 lines.
@@ -28,13 +28,14 @@ const SCALE: f64 = 0.1;
 const FILES: i32 = 3;
 
 /// Writes the rows of one part of a table.
-fn write(folder: &Path, table: &str, part: i32, rows: impl RecordBatchIterator) {
+fn write(folder: &Path, table: &str, part: i32, rows: impl Iterator<Item = Result<RecordBatch, ArrowError>>) {
     let folder = folder.join(table);
     std::fs::create_dir_all(&folder).unwrap();
     let file = File::create(folder.join(format!("{part}.parquet"))).unwrap();
-    let mut writer = ArrowWriter::try_new(file, rows.schema().clone(), None).unwrap();
+    let mut rows = rows.map(Result::unwrap).peekable();
+    let mut writer = ArrowWriter::try_new(file, rows.peek().unwrap().schema(), None).unwrap();
     for batch in rows {
-        writer.write(&batch.unwrap()).unwrap();
+        writer.write(&batch).unwrap();
     }
     writer.close().unwrap();
 }

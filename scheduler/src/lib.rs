@@ -21,6 +21,8 @@ mod query;
 mod server;
 mod settings;
 mod steps;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 pub use server::main;
