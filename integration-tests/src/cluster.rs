@@ -29,7 +29,7 @@ impl Cluster {
         Self::with(executors, &[])
     }
 
-    /// The same, with more flags for the scheduler.
+    /// The same, with more flags for the scheduler, or others than the usual ones.
     pub fn with(executors: usize, flags: &[&str]) -> Self {
         let mut cluster = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -52,9 +52,10 @@ impl Cluster {
     pub fn start_scheduler(&mut self) {
         let log = File::options().create(true).append(true).open(self.path("scheduler.log")).unwrap();
         let mut command = Command::new(binary("sinew-scheduler"));
-        command.args(["--listen", &self.door, "--cluster", &self.private, "--warehouse"]);
-        command.arg(self.warehouse()).args(["--executor-timeout", "5", "--grace", "10", "--log", "debug"]);
-        command.args(&self.flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.args(["--listen", &self.door, "--cluster", &self.private, "--log", "debug"]);
+        let warehouse = self.warehouse().display().to_string();
+        let usual = [("--warehouse", warehouse.as_str()), ("--executor-timeout", "5"), ("--grace", "10")];
+        with_usual(&mut command, &usual, &self.flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = clean(&mut command).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -69,14 +70,15 @@ impl Cluster {
         self.add_executor_with(&[])
     }
 
-    /// The same, with more flags.
+    /// The same, with more flags, or others than the usual ones.
     pub fn add_executor_with(&mut self, flags: &[&str]) -> usize {
         let log = File::create(self.path(&format!("executor-{}.log", self.started))).unwrap();
         self.started += 1;
         let mut command = Command::new(binary("sinew-executor"));
-        command.args(["--scheduler", &self.private, "--cores", "1", "--heartbeat", "1", "--log", "debug"]);
-        command.args(["--memory-limit", "1GB"]).arg("--work-dir").arg(self.path("work"));
-        command.arg("--warehouse").arg(self.warehouse()).args(flags).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(["--scheduler", &self.private, "--heartbeat", "1", "--log", "debug"]);
+        let (work, warehouse) = (self.work().display().to_string(), self.warehouse().display().to_string());
+        let usual = [("--cores", "1"), ("--memory-limit", "1GB"), ("--work-dir", &work), ("--warehouse", &warehouse)];
+        with_usual(&mut command, &usual, flags).stdin(Stdio::null()).stdout(Stdio::null());
         self.executors.push(clean(&mut command).stderr(log).spawn().unwrap());
         self.executors.len() - 1
     }
@@ -126,6 +128,11 @@ impl Cluster {
         self.path("warehouse")
     }
 
+    /// The folder below which executors have their work folders.
+    pub fn work(&self) -> PathBuf {
+        self.path("work")
+    }
+
     /// A path in the cluster's own folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -134,6 +141,21 @@ impl Cluster {
     /// The process id of an executor.
     pub fn executor(&self, number: usize) -> u32 {
         self.executors[number].id()
+    }
+
+    /// What an executor has written to its log.
+    pub fn log_of(&self, number: usize) -> String {
+        std::fs::read_to_string(self.path(&format!("executor-{number}.log"))).unwrap_or_default()
+    }
+
+    /// What the scheduler has written to its log.
+    pub fn scheduler_log(&self) -> String {
+        std::fs::read_to_string(self.path("scheduler.log")).unwrap_or_default()
+    }
+
+    /// The process id of the scheduler.
+    pub fn scheduler(&self) -> u32 {
+        self.scheduler.as_ref().unwrap().id()
     }
 
     /// Kills an executor with SIGKILL.
@@ -191,6 +213,14 @@ impl Drop for Cluster {
             eprintln!("{}", self.logs());
         }
     }
+}
+
+/// Adds flags, and the usual ones that are not among them.
+fn with_usual<'a>(command: &'a mut Command, usual: &[(&str, &str)], flags: &[impl AsRef<str>]) -> &'a mut Command {
+    for (flag, value) in usual.iter().filter(|(flag, _)| !flags.iter().any(|other| other.as_ref() == *flag)) {
+        command.args([flag, value]);
+    }
+    command.args(flags.iter().map(AsRef::as_ref))
 }
 
 /// Sends a signal to a process that the test started.

@@ -6,7 +6,7 @@ pub mod cluster;
 pub mod servers;
 pub mod slt;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
@@ -113,21 +113,7 @@ impl Engine {
 
     /// Runs a script; the batches of its last statement, or the first error as text.
     pub async fn try_run(&self, script: &str) -> Result<Vec<RecordBatch>, String> {
-        let mut statements = self.session.sql(script);
-        let mut last = Vec::new();
-        while let Some(execution) = statements.next().await {
-            let mut execution = execution.map_err(|e| e.to_string())?;
-            last.clear();
-            let schema = execution.schema();
-            while let Some(batch) = execution.next().await {
-                last.push(batch.map_err(|e| e.to_string())?);
-            }
-            // Columns have names even where no batch came.
-            if last.is_empty() && !schema.fields().is_empty() {
-                last.push(RecordBatch::new_empty(schema));
-            }
-        }
-        Ok(last)
+        run(&self.session, script).await
     }
 
     /// Runs a script that must succeed.
@@ -157,6 +143,34 @@ impl Engine {
             |b: &RecordBatch| (0..b.num_rows()).map(|i| number(b.column_by_name(name).unwrap(), i)).collect::<Vec<_>>();
         batches.iter().flat_map(column).collect()
     }
+}
+
+/// Runs a script; the batches of its last statement, or the first error as text.
+pub async fn run(session: &Session, script: &str) -> Result<Vec<RecordBatch>, String> {
+    let mut statements = session.sql(script);
+    let mut last = Vec::new();
+    while let Some(execution) = statements.next().await {
+        let mut execution = execution.map_err(|e| e.to_string())?;
+        last.clear();
+        let schema = execution.schema();
+        while let Some(batch) = execution.next().await {
+            last.push(batch.map_err(|e| e.to_string())?);
+        }
+        // Columns have names even where no batch came.
+        if last.is_empty() && !schema.fields().is_empty() {
+            last.push(RecordBatch::new_empty(schema));
+        }
+    }
+    Ok(last)
+}
+
+/// The weights of a model that has one version, as they lie in the folder of a warehouse.
+pub fn weights(warehouse: &Path, model: &str) -> Vec<u8> {
+    let data = warehouse.join("models").join(model).join("data");
+    let runs = std::fs::read_dir(&data).unwrap_or_else(|e| panic!("{}: {e}", data.display()));
+    let mut files: Vec<PathBuf> = runs.map(|run| run.unwrap().path().join("weights.safetensors")).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    std::fs::read(files.remove(0)).unwrap()
 }
 
 /// A value of a numeric column; NaN for NULL.

@@ -157,13 +157,7 @@ impl Jobs {
         running.ended = true;
         match status.status {
             Some(Status::Successful(done)) => {
-                let mut latest: BTreeMap<u32, PartitionLocation> = BTreeMap::new();
-                for location in done.partition_location {
-                    if let Some(partition) = &location.partition_id {
-                        latest.insert(partition.partition_id, location);
-                    }
-                }
-                Ok(Ended::Well(Finished { partitions: latest.into_values().collect(), running }))
+                Ok(Ended::Well(Finished { partitions: latest(done.partition_location), running }))
             }
             Some(Status::Failed(failed)) => {
                 let refused = self.refused.lock().remove(&running.id);
@@ -265,7 +259,21 @@ impl Finished {
     }
 }
 
+/// The last result of every partition, in their order.
+fn latest(locations: Vec<PartitionLocation>) -> Vec<PartitionLocation> {
+    let mut latest = BTreeMap::new();
+    for location in locations {
+        if let Some(partition) = &location.partition_id {
+            latest.insert(partition.partition_id, location);
+        }
+    }
+    latest.into_values().collect()
+}
+
 /// An error as DataFusion's, for calls into Ballista that do not concern a job.
 pub fn internal(error: ballista_core::error::BallistaError) -> DataFusionError {
     failure::cluster(error.to_string(), "look at the scheduler's log")
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,3 +71,6 @@ impl TaskLauncher for Launcher {
         Ok(failed)
     }
 }
+
+#[cfg(test)]
+mod tests;

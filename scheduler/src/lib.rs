@@ -24,6 +24,8 @@ mod settings;
 #[cfg(test)]
 mod simulation;
 mod steps;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 pub use server::main;

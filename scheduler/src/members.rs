@@ -264,3 +264,6 @@ impl ClusterState for Members {
         self.inner.cluster_state_events().await
     }
 }
+
+#[cfg(test)]
+mod tests;

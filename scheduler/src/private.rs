@@ -6,12 +6,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use axum::serve::ListenerExt;
+use axum::serve::{Listener, ListenerExt};
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use ballista_scheduler::api::get_routes;
 use ballista_scheduler::metrics::SchedulerMetricsCollector;
 use sinew::{Result, SinewError};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tonic::service::Routes;
 
 use crate::launch::MESSAGE_BYTES;
@@ -64,12 +64,31 @@ pub async fn serve(listener: TcpListener, private: Private) -> Result<()> {
         );
     let grpc = Routes::new(grpc).into_axum_router().fallback(|| async { StatusCode::NOT_FOUND });
     let router = get_routes(server).merge(grpc).merge(own);
-    let listener = listener.tap_io(|socket| {
+    axum::serve(prompt(listener), router.into_make_service_with_connect_info::<SocketAddr>())
+        .await
+        .map_err(|source| SinewError::Io { what: "serving executors".into(), source })
+}
+
+/// A listener whose connections send at once.
+fn prompt(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
+    listener.tap_io(|socket| {
         if let Err(error) = socket.set_nodelay(true) {
             log::warn!("TCP_NODELAY: {error}");
         }
-    });
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-        .await
-        .map_err(|source| SinewError::Io { what: "serving executors".into(), source })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_send_at_once() -> std::io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let mut listener = prompt(listener);
+        let _client = TcpStream::connect(address).await?;
+        assert!(listener.accept().await.0.nodelay()?);
+        Ok(())
+    }
 }
