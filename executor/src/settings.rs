@@ -91,3 +91,17 @@ static OPTIONS: [OptionSpec; 11] = [
         doc: "What is written to standard error: error, warn, info, debug or trace",
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_stands_in_the_manual() -> std::io::Result<()> {
+        let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cluster.md"))?;
+        for option in &OPTIONS {
+            assert!(manual.contains(&format!("| `{}` |", option.flag())), "{} is missing", option.flag());
+        }
+        Ok(())
+    }
+}

@@ -78,7 +78,10 @@ async fn host(settings: &Settings) -> Result<()> {
                 .into(),
         });
     }
-    let (door, door_host, door_port) = listen(settings, "listen")?;
+    let (door_host, door_port) = settings.address("listen")?;
+    let anyone = settings.text("insecure_listen") == Some("true");
+    let door = sinew::flight::listen(&format!("{door_host}:{door_port}"), anyone).await?;
+    let door_port = door.local_addr().map_or(door_port, |address| address.port());
     let (cluster, cluster_host, cluster_port) = listen(settings, "cluster")?;
     let advertised = settings.text("advertise").unwrap_or(&cluster_host).to_string();
     let endpoint = format!("{advertised}:{cluster_port}");

@@ -11,13 +11,20 @@ pub const DAEMON: DaemonSpec = DaemonSpec {
     options: &OPTIONS,
 };
 
-static OPTIONS: [OptionSpec; 8] = [
+static OPTIONS: [OptionSpec; 9] = [
     OptionSpec {
         name: "listen",
         kind: OptionKind::Text,
         default: "127.0.0.1:50051",
         at_start: true,
         doc: "The address of Flight SQL, for clients; port 0 takes a free one",
+    },
+    OptionSpec {
+        name: "insecure_listen",
+        kind: OptionKind::Switch,
+        default: "false",
+        at_start: true,
+        doc: "Whether --listen may be an address that other machines reach: there is no authentication yet",
     },
     OptionSpec {
         name: "cluster",
@@ -72,3 +79,17 @@ static OPTIONS: [OptionSpec; 8] = [
         doc: "What is written to standard error: error, warn, info, debug or trace",
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_stands_in_the_manual() -> std::io::Result<()> {
+        let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cluster.md"))?;
+        for option in &OPTIONS {
+            assert!(manual.contains(&format!("| `{}` |", option.flag())), "{} is missing", option.flag());
+        }
+        Ok(())
+    }
+}

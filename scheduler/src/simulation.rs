@@ -22,10 +22,10 @@ use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use ballista_core::serde::protobuf::{
     CancelTasksParams, CancelTasksResult, ExecutorRegistration, ExecutorResource, ExecutorSpecification,
-    HeartBeatParams, LaunchMultiTaskParams, LaunchMultiTaskResult, LaunchTaskParams, LaunchTaskResult,
+    ExecutorStatus, HeartBeatParams, LaunchMultiTaskParams, LaunchMultiTaskResult, LaunchTaskParams, LaunchTaskResult,
     RegisterExecutorParams, RemoveJobDataParams, RemoveJobDataResult, ShuffleWritePartition, StopExecutorParams,
     StopExecutorResult, SuccessfulTask, TaskStatus, UpdateTaskStatusParams, executor_resource, executor_status,
-    task_status, ExecutorStatus,
+    task_status,
 };
 use datafusion::arrow::array::{Int32Array, RecordBatch};
 use datafusion::datasource::memory::MemorySourceConfig;
