@@ -196,7 +196,7 @@ async fn several_rows_of_parameters_run_one_after_another() {
     assert_eq!(values(&fetch(&mut client, &info).await), [7, 3, 5]);
     let error = client.prepare("SELECT ?, $1".into(), None).await.err().unwrap().to_string();
     assert!(error.contains("SINEW-3304"), "{error}");
-    client.execute_update("CREATE TABLE kept AS SELECT 1 AS a, 'x' AS b".into(), None).await.unwrap();
+    client.execute_update("CREATE TABLE kept AS SELECT nullif(1, 0) AS a, nullif('x', '') AS b".into(), None).await.unwrap();
     let mut insert = client.prepare("INSERT INTO kept VALUES (?, 'y')".into(), None).await.unwrap();
     insert.set_parameters(ints(&[("0", &[Some(7), None, Some(5)])])).unwrap();
     assert_eq!(insert.execute_update().await.unwrap(), 3);
