@@ -196,12 +196,12 @@ async fn several_rows_of_parameters_run_one_after_another() {
     assert_eq!(values(&fetch(&mut client, &info).await), [7, 3, 5]);
     let error = client.prepare("SELECT ?, $1".into(), None).await.err().unwrap().to_string();
     assert!(error.contains("SINEW-3304"), "{error}");
-    client.execute_update("CREATE TABLE kept AS SELECT 1 AS a, 'x' AS b".into(), None).await.unwrap();
+    client.execute_update("CREATE TABLE kept (a BIGINT, b VARCHAR)".into(), None).await.unwrap();
     let mut insert = client.prepare("INSERT INTO kept VALUES (?, 'y')".into(), None).await.unwrap();
     insert.set_parameters(ints(&[("0", &[Some(7), None, Some(5)])])).unwrap();
     assert_eq!(insert.execute_update().await.unwrap(), 3);
     let kept = query(&mut client, "SELECT sum(a), count(*) FROM kept").await;
-    assert_eq!((integer(&kept), kept[0].column(1).as_primitive::<Int64Type>().value(0)), (13, 4));
+    assert_eq!((integer(&kept), kept[0].column(1).as_primitive::<Int64Type>().value(0)), (12, 3));
     let mut unbound = client.prepare("SELECT value FROM range(0, 9) WHERE value = ?".into(), None).await.unwrap();
     let error = unbound.execute().await.unwrap_err().to_string();
     assert!(error.contains("SINEW-3304") && error.contains("1 parameters"), "{error}");

@@ -130,9 +130,10 @@ impl Service {
                 calls::update(&self.workers, &call.client, text).await?
             }
             Command::CommandPreparedStatementUpdate(c) => {
-                let values = values(messages).await?;
-                let text = Text { values, ..call.prepared(&c.prepared_statement_handle)? };
-                calls::update(&self.workers, &call.client, text).await?
+                let bound = call.prepared(&c.prepared_statement_handle)?;
+                // Values come with this call, or were bound before it.
+                let values = values(messages).await?.or(bound.values);
+                calls::update(&self.workers, &call.client, Text { values, piece: bound.piece }).await?
             }
             Command::CommandPreparedStatementQuery(c) => {
                 let handle = c.prepared_statement_handle;
