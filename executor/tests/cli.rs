@@ -104,8 +104,7 @@ fn a_scheduler_of_another_version() {
 fn it_waits_for_a_scheduler_and_ends_with_0() {
     let work = tempfile::tempdir().unwrap();
     let path = work.path().display().to_string();
-    let mut waiting =
-        command(&["--scheduler", &nobody(), "--work-dir", &path]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut waiting = command(&["--scheduler", &nobody(), "--work-dir", &path]).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(waiting.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("waiting for it") {
@@ -135,9 +134,7 @@ fn a_file_of_options() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("executor.conf");
     let path = file.display().to_string();
-    for (text, words) in
-        [("cores = 2\ncoers = 2\n", ["line 2", "coers"]), ("cores 2\n", ["line 1", "name = value"])]
-    {
+    for (text, words) in [("cores = 2\ncoers = 2\n", ["line 2", "coers"]), ("cores 2\n", ["line 1", "name = value"])] {
         std::fs::write(&file, text).unwrap();
         let (said, code) = refused(&["--config", &path]);
         assert_eq!(code, Some(2), "{said}");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use axum::serve::{Listener, ListenerExt};
+use axum::serve::{ListenerExt, TapIo};
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use ballista_scheduler::api::get_routes;
 use ballista_scheduler::metrics::SchedulerMetricsCollector;
@@ -70,7 +70,7 @@ pub async fn serve(listener: TcpListener, private: Private) -> Result<()> {
 }
 
 /// A listener whose connections send at once.
-fn prompt(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
+fn prompt(listener: TcpListener) -> TapIo<TcpListener, fn(&mut TcpStream)> {
     listener.tap_io(|socket| {
         if let Err(error) = socket.set_nodelay(true) {
             log::warn!("TCP_NODELAY: {error}");
@@ -80,6 +80,8 @@ fn prompt(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketA
 
 #[cfg(test)]
 mod tests {
+    use axum::serve::Listener;
+
     use super::*;
 
     #[tokio::test]

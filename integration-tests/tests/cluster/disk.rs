@@ -42,7 +42,8 @@ async fn a_full_disk_is_an_error_of_its_statement() {
     cluster.add_executor_with(&["--work-dir", &place.display().to_string()]);
     cluster.wait_for(1);
     let session = cluster.session().await;
-    let wide = format!("SELECT id, concat(d, random()::text, random()::text, repeat(md5(id::text), 40)) AS t FROM {files}");
+    let wide =
+        format!("SELECT id, concat(d, random()::text, random()::text, repeat(md5(id::text), 40)) AS t FROM {files}");
     let sql = format!("SELECT count(*) FROM ({wide}) l JOIN ({wide}) r ON l.t = r.t AND l.id = r.id");
     let error = run(&session, &sql).await.unwrap_err();
     assert!(error.starts_with("SINEW-3003") && error.to_lowercase().contains("no space left"), "{error}");

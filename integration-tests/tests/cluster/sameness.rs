@@ -13,13 +13,8 @@ async fn same_on(executors: usize) {
     let cluster = Cluster::start(executors);
     let session = cluster.session().await;
     run(&session, &format!("CREATE TABLE stored AS {}", rows.query())).await.unwrap();
-    let queries = [
-        rows.query(),
-        columns(&rows.files("seven")),
-        columns(&rows.files("csv")),
-        columns("stored"),
-        rows.joined(),
-    ];
+    let queries =
+        [rows.query(), columns(&rows.files("seven")), columns(&rows.files("csv")), columns("stored"), rows.joined()];
     for (number, family) in FAMILIES.iter().enumerate() {
         let expected = expected(&format!("TRAIN MODEL m USING {family} AS {}", used(family, &queries[0]))).await;
         for (form, query) in queries.iter().enumerate() {

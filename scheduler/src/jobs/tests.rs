@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use ballista_core::serde::protobuf::SuccessfulJob;
-use ballista_scheduler::cluster::{ClusterState, JobStateEventStream};
 use ballista_scheduler::cluster::memory::InMemoryJobState;
+use ballista_scheduler::cluster::{ClusterState, JobStateEventStream};
 use ballista_scheduler::config::TaskDistributionPolicy;
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
 use ballista_scheduler::state::task_manager::JobInfoCache;
@@ -27,7 +27,8 @@ async fn a_result_that_was_lost_is_not_read() -> Done {
     };
     graph.update_status(running);
     let jobs = Arc::new(HashMap::from([(id.clone(), JobInfoCache::new(graph))]));
-    let bind = async || members.bind_schedulable_tasks(TaskDistributionPolicy::RoundRobin, Arc::clone(&jobs), None).await;
+    let bind =
+        async || members.bind_schedulable_tasks(TaskDistributionPolicy::RoundRobin, Arc::clone(&jobs), None).await;
     let first = bind().await?;
     let ended = |bound: &[ballista_scheduler::cluster::BoundTask], id: &str| {
         bound.iter().filter(|(executor, _)| executor == id).map(succeeded).collect::<Vec<_>>()
@@ -110,7 +111,7 @@ impl JobState for Silent {
 #[tokio::test]
 async fn a_job_whose_end_was_not_told_ends() -> Done {
     let inner = InMemoryJobState::new(
-        "scheduler".into(),
+        "scheduler",
         Arc::new(|config| Ok(SessionStateBuilder::new_with_default_features().with_config(config).build())),
         Arc::new(SessionConfig::new),
     );

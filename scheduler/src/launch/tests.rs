@@ -28,7 +28,7 @@ fn task(job: &str, bytes: usize) -> MultiTaskDefinition {
 #[tokio::test]
 async fn a_large_task_fails_its_job_and_no_executor() -> Done {
     let state = InMemoryJobState::new(
-        "scheduler".into(),
+        "scheduler",
         Arc::new(|config| Ok(SessionStateBuilder::new_with_default_features().with_config(config).build())),
         Arc::new(SessionConfig::new),
     );

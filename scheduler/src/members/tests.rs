@@ -39,7 +39,8 @@ async fn steps_run_where_their_rows_are_beside_queries() -> Done {
     members.place("step", ["e1", "e0", "e1", "gone"].map(String::from).to_vec());
     let jobs = running(vec![graph("query", 5)?, graph("step", 4)?]);
     let bound = bind(&members, &jobs).await?;
-    let (steps, queries): (Vec<_>, Vec<_>) = bound.into_iter().partition(|(_, task)| task.key.job_id.to_string() == "step");
+    let (steps, queries): (Vec<_>, Vec<_>) =
+        bound.into_iter().partition(|(_, task)| task.key.job_id.to_string() == "step");
     // Partition 3 goes to someone who is there; no partition is in two tasks.
     assert_eq!(places(&steps), [("e0".to_string(), vec![1]), ("e1".to_string(), vec![0, 2, 3])]);
     assert!(steps.iter().all(|(_, task)| task.vcores_consumed == 0), "steps take no core from queries");
