@@ -101,6 +101,17 @@ impl DaemonSpec {
         for (name, value, written) in &lines {
             match self.own(name) {
                 Some(option) => settings.put(option, written, value)?,
+                None if OPTIONS.iter().all(|option| option.name != name) => {
+                    let names = self.options.iter().chain(&OPTIONS).map(|option| option.name);
+                    return Err(SinewError::Config {
+                        name: written.clone(),
+                        value: name.clone(),
+                        expected: format!(
+                            "there is no such option; the options are {}",
+                            names.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+                        ),
+                    });
+                }
                 // The environment, which is read already, wins over the file.
                 None if std::env::var_os(format!("SINEW_{}", name.to_uppercase())).is_some() => {}
                 None => settings.session.set(name, written, value)?,
