@@ -18,6 +18,7 @@ mod metrics;
 mod private;
 mod probe;
 mod query;
+mod resume;
 mod server;
 mod settings;
 mod steps;

@@ -28,6 +28,7 @@ use crate::members::Members;
 use crate::metrics::Metrics;
 use crate::private::{self, Private};
 use crate::query::Distribute;
+use crate::resume::resume;
 use crate::settings::DAEMON;
 use crate::steps::Cluster;
 use crate::watch::Watch;
@@ -146,6 +147,10 @@ async fn host(settings: &Settings) -> Result<()> {
     jobs.bind(Arc::clone(&server));
 
     let watch = Watch { server: Arc::clone(&server), jobs, warehouse, session: session.sibling() };
+    if settings.text("resume") != Some("false") {
+        tokio::spawn(resume(session.sibling(), Arc::clone(&members)));
+    }
+    let ending = session.clone();
     let door_options =
         ServeOptions { drain: Duration::from_secs(settings.number("drain", 10)), ..ServeOptions::default() };
     println!("sinew-scheduler: Flight SQL at grpc://{door_host}:{door_port}, cluster at {cluster_host}:{cluster_port}");
@@ -155,6 +160,8 @@ async fn host(settings: &Settings) -> Result<()> {
                 Ok(()) => ::log::info!("asked to stop"),
                 Err(error) => ::log::error!("{error}"),
             }
+            // Nobody cancelled the trainings that end now.
+            ending.keep_checkpoints();
         }) => served,
         served = private::serve(cluster, Private { server, members, metrics, theirs }) => served,
         watched = watch.run() => watched.map_err(|e| SinewError::from(internal(e))),
