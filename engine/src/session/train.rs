@@ -160,13 +160,13 @@ impl Report {
         let checkpoints = binary(batch, self.checkpoint)?;
         let mut reader = batch.clone();
         if checkpoints.null_count() < checkpoints.len() {
-            if let (Some(keeper), Some(newest)) = (&self.keeper, checkpoints.iter().flatten().last()) {
+            if let (Some(keeper), Some(newest)) = (&self.keeper, checkpoints.iter().flatten().next_back()) {
                 keeper.offer(newest.to_vec());
             }
             let rows = is_null(checkpoints).and_then(|rows| filter_record_batch(batch, &rows));
             reader = rows.map_err(|e| SinewError::Internal(e.to_string()))?;
         }
-        let version = match binary(&reader, self.artifact)?.iter().flatten().last() {
+        let version = match binary(&reader, self.artifact)?.iter().flatten().next_back() {
             Some(model) => Some(publish(&self.session, &self.model, model, self.mode).await?),
             None => None,
         };

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
@@ -131,7 +131,11 @@ impl RunFolder {
     pub async fn begin(&self, record: &RunRecord) -> Result<()> {
         self.own(&self.run, 1).await?;
         let path = self.path("run.json");
-        create(&self.location.store, &path, seal(record)?).await.map_err(|e| write_error(&path, e))
+        match create(&self.location.store, &path, seal(record)?).await {
+            // The names of runs are not used twice: an earlier attempt to write this came through.
+            Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+            Err(e) => Err(write_error(&path, e)),
+        }
     }
 
     /// Takes the run over for training `attempt`; false when another process was quicker.
@@ -212,7 +216,7 @@ impl RunFolder {
     /// When the store cannot list.
     pub async fn checkpoints(&self) -> Result<Vec<u64>> {
         let folder = self.path("checkpoints");
-        let names: Vec<_> = self.location.store.list(Some(&folder)).try_collect().await;
+        let names = self.location.store.list(Some(&folder)).try_collect::<Vec<_>>().await;
         let names = names.map_err(|e| read_error(&folder, e))?;
         let mut numbers: Vec<u64> = names.iter().filter_map(|meta| number(meta.location.filename()?)).collect();
         numbers.sort_unstable();
@@ -352,9 +356,8 @@ mod tests {
         assert_eq!((all.len(), all[0].record.model.as_str()), (1, "m"));
         folder.remove().await;
         assert!(unfinished(&location).await?.is_empty());
-        let left: Vec<_> = location.store.list(None).map_ok(|meta| meta.location).boxed().try_collect().await
-            .map_err(|e| read_error(&Path::from("runs"), e))?;
-        assert!(left.is_empty(), "{left:?}");
+        let left = location.store.list(None).try_collect::<Vec<_>>().await;
+        assert!(left.as_ref().is_ok_and(Vec::is_empty), "{left:?}");
         Ok(())
     }
 
