@@ -40,7 +40,7 @@ pub enum OptionKind {
 }
 
 /// Every option, in the order of the manual.
-pub static OPTIONS: [OptionSpec; 19] = [
+pub static OPTIONS: [OptionSpec; 20] = [
     OptionSpec {
         name: "threads",
         kind: OptionKind::Count(1, 1024),
@@ -63,6 +63,14 @@ pub static OPTIONS: [OptionSpec; 19] = [
         at_start: false,
         doc: "The memory in which prepared rows stay after a training, for the next one over the same files. \
               Default: half of the memory limit.",
+    },
+    OptionSpec {
+        name: "checkpoint_interval",
+        kind: OptionKind::Count(0, 86_400),
+        default: "30",
+        at_start: false,
+        doc: "Seconds between two checkpoints of a training, from which it can go on after its process died \
+              (warehouse.md); 0 means after every step.",
     },
     OptionSpec {
         name: "spill_dir",
@@ -280,6 +288,11 @@ impl SessionOptions {
     /// Bytes in which training keeps prepared rows.
     pub fn cache_limit(&self) -> u64 {
         self.number("cache_limit").unwrap_or_else(|| self.memory_limit() / 2).min(self.memory_limit())
+    }
+
+    /// Seconds between two checkpoints of a training.
+    pub fn checkpoint_interval(&self) -> u64 {
+        self.number("checkpoint_interval").unwrap_or(30)
     }
 
     /// Folder for rows that do not fit into memory; `None` means the system's.

@@ -232,6 +232,28 @@ pub enum SinewError {
         /// What to set.
         hint: &'static str,
     },
+    /// There is no interrupted training of a model.
+    #[error(
+        "SINEW-3601: there is no interrupted training of model '{model}' to resume; RETRAIN MODEL {model} without \
+         RESUME trains it anew if it exists, TRAIN MODEL does if it does not"
+    )]
+    NothingToResume {
+        /// The model's name.
+        model: String,
+    },
+    /// Another process trains the model.
+    #[error(
+        "SINEW-3602: the training of model '{model}' is still running in {process}; wait for it, or for {seconds} s \
+         if that process has ended"
+    )]
+    StillRunning {
+        /// The model's name.
+        model: String,
+        /// The process.
+        process: String,
+        /// How long the process counts as alive without another sign of life.
+        seconds: u64,
+    },
     /// An implementation of a contract does not keep it.
     #[error("SINEW-3198: contract not kept: {what}")]
     Conformance {

@@ -118,6 +118,12 @@ pub enum MlError {
         /// What to use instead.
         hint: String,
     },
+    /// A checkpoint does not belong to this training, or cannot be read.
+    #[error("SINEW-2014: the training cannot go on where it was interrupted: {reason}; leave out RESUME to train anew")]
+    Resume {
+        /// What does not fit.
+        reason: String,
+    },
     /// A broken promise between two parts of this crate; please report it.
     #[error("SINEW-2099: internal error: {0}")]
     Internal(String),

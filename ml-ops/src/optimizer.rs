@@ -1,5 +1,7 @@
 //! How parameters move: ask for an evaluation, be told its result.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Result;
 use crate::objective::{Evaluation, Want};
 
@@ -31,7 +33,7 @@ pub struct Outcome {
 }
 
 /// An accepted iteration.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Iteration {
     /// Counted from 0, the starting point.
     pub number: u32,

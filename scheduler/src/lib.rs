@@ -19,6 +19,7 @@ mod metrics;
 mod private;
 mod probe;
 mod query;
+mod resume;
 mod server;
 mod settings;
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::jobs::internal;
 use crate::metrics::Metrics;
 use crate::private::{self, Private};
 use crate::query::Distribute;
+use crate::resume::resume;
 use crate::settings::DAEMON;
 use crate::steps::Cluster;
 use crate::watch::Watch;
@@ -109,6 +110,10 @@ async fn host(settings: &Settings) -> Result<()> {
 
     let Ballista { server, theirs, .. } = ballista;
     let watch = Watch { server: Arc::clone(&server), jobs, warehouse, session: session.sibling() };
+    if settings.text("resume") != Some("false") {
+        tokio::spawn(resume(session.sibling(), Arc::clone(&members)));
+    }
+    let ending = session.clone();
     let door_options =
         ServeOptions { drain: Duration::from_secs(settings.number("drain", 10)), ..ServeOptions::default() };
     println!("sinew-scheduler: Flight SQL at grpc://{door_host}:{door_port}, cluster at {cluster_host}:{cluster_port}");
@@ -118,6 +123,8 @@ async fn host(settings: &Settings) -> Result<()> {
                 Ok(()) => ::log::info!("asked to stop"),
                 Err(error) => ::log::error!("{error}"),
             }
+            // Nobody cancelled the trainings that end now.
+            ending.keep_checkpoints();
         }) => served,
         served = private::serve(cluster, Private { server, members, metrics, theirs }) => served,
         watched = watch.run() => watched.map_err(|e| SinewError::from(internal(e))),

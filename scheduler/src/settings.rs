@@ -11,7 +11,7 @@ pub const DAEMON: DaemonSpec = DaemonSpec {
     options: &OPTIONS,
 };
 
-static OPTIONS: [OptionSpec; 9] = [
+static OPTIONS: [OptionSpec; 10] = [
     OptionSpec {
         name: "listen",
         kind: OptionKind::Text,
@@ -70,6 +70,13 @@ static OPTIONS: [OptionSpec; 9] = [
         default: "10",
         at_start: true,
         doc: "Seconds that statements are given when the scheduler is asked to stop",
+    },
+    OptionSpec {
+        name: "resume",
+        kind: OptionKind::Switch,
+        default: "true",
+        at_start: true,
+        doc: "Whether trainings that a scheduler's death interrupted go on at the start, once an executor is there",
     },
     OptionSpec {
         name: "log",

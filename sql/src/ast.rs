@@ -22,6 +22,13 @@ pub enum Statement {
         /// The training.
         train: Box<TrainStatement>,
     },
+    /// `RETRAIN MODEL name [RESUME]`: the statement that trained the model, once more.
+    Retrain {
+        /// The model.
+        name: String,
+        /// Whether its interrupted training goes on, rather than a new one.
+        resume: bool,
+    },
     /// `SHOW MODELS [LIKE pattern]`.
     ShowModels {
         /// A pattern with `%` and `_`.
@@ -104,6 +111,8 @@ pub struct TrainStatement {
     pub split: Option<SplitSpec>,
     /// The family's options as written, names in lower case.
     pub options: Vec<(String, ParamValue)>,
+    /// Whether an interrupted run of the same statement goes on, where there is one.
+    pub resume: bool,
     /// What is trained on.
     pub query: QuerySource,
     /// The statement as written.
@@ -154,6 +163,9 @@ impl fmt::Display for Statement {
             Self::Train(train) => write!(f, "{train}"),
             Self::ExplainTrain { analyze, train } => {
                 write!(f, "EXPLAIN {}{train}", if *analyze { "ANALYZE " } else { "" })
+            }
+            Self::Retrain { name, resume } => {
+                write!(f, "RETRAIN MODEL {}{}", quote(name), if *resume { " RESUME" } else { "" })
             }
             Self::ShowModels { like: None } => f.write_str("SHOW MODELS"),
             Self::ShowModels { like: Some(like) } => write!(f, "SHOW MODELS LIKE {}", text(like)),
@@ -206,6 +218,9 @@ impl fmt::Display for TrainStatement {
             let options: Vec<_> =
                 self.options.iter().map(|(name, value)| format!("{} = {}", quote(name), literal(value))).collect();
             write!(f, " OPTIONS ({})", options.join(", "))?;
+        }
+        if self.resume {
+            f.write_str(" RESUME")?;
         }
         match &self.query.table {
             Some(table) => write!(f, " FROM {table}"),

@@ -115,9 +115,16 @@ fn ours(at: &mut Cursor<'_, '_>) -> Result<Option<Statement>> {
         return drop_model(at).map(Some);
     }
     if at.take_words(&["RETRAIN", "MODEL"]) {
-        at.model_name()?;
-        at.pos = at.range.end;
-        return refuse("RETRAIN MODEL", "SHOW CREATE MODEL gives the statement; run it again");
+        let name = at.model_name()?;
+        if at.take_words(&["WARM", "START"]) {
+            at.pos = at.range.end;
+            return refuse("WARM START in RETRAIN MODEL", "leave it out to train from the start");
+        }
+        let resume = at.take_word("RESUME");
+        if !at.done() {
+            return Err(at.unexpected("RESUME or the end of the statement", &["RESUME"]));
+        }
+        return Ok(Some(Statement::Retrain { name, resume }));
     }
     if at.take_words(&["ALTER", "MODEL"]) {
         at.model_ref()?;

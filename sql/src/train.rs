@@ -44,6 +44,7 @@ struct Clauses {
     split: Option<SplitSpec>,
     options: Option<options::Options>,
     query: Option<QuerySource>,
+    resume: Option<()>,
     refused: Option<NotYet>,
     /// Clauses seen that keep no value.
     seen: Vec<&'static str>,
@@ -102,6 +103,8 @@ impl Clauses {
             self.seen.push("SPLIT");
             self.split = split;
             Ok(())
+        } else if at.take_word("RESUME") {
+            set(&mut self.resume, (), "RESUME", position)
         } else if at.take_word("OPTIONS") {
             let options = options::parse(at)?;
             set(&mut self.options, options, "OPTIONS", position)
@@ -131,8 +134,6 @@ impl Clauses {
                 at.model_ref()?;
             }
             ("WARM START", "leave it out to train from the start")
-        } else if at.take_word("RESUME") {
-            ("RESUME", "leave it out to train from the start")
         } else if at.take_word("ASYNC") {
             ("ASYNC", "leave it out; the statement returns when the model is trained")
         } else if at.take_words(&["NOT", "DEFAULT"]) {
@@ -239,7 +240,7 @@ impl Clauses {
     }
 
     fn finish(self, at: &Cursor<'_, '_>, start: usize, name: String, spelling: Spelling) -> Parsed {
-        let Clauses { mut family, mut labels, weight, mut split, options, query, refused, seen } = self;
+        let Clauses { mut family, mut labels, weight, mut split, options, query, resume, refused, seen } = self;
         let options = options.unwrap_or_default();
         if let Some((value, position)) = options.family {
             set(&mut family, value, "the family (USING and option model_type)", position)?;
@@ -275,6 +276,7 @@ impl Clauses {
             weight,
             split,
             options: options.rest,
+            resume: resume.is_some(),
             query,
             text: at.source.slice(start..at.range.end).to_string(),
             position: at.source.at(start).token.span.start.into(),

@@ -12,6 +12,9 @@ use super::signals::{INTERRUPTED, Signals};
 use crate::error::{Result, SinewError};
 use crate::session::{Execution, ExecutionKind, Piece, Session};
 
+/// What a cancelled training has to remove its checkpoints.
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// How a script ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -42,6 +45,8 @@ pub async fn script(session: &Session, script: &str, settings: &Settings) -> Out
         let result = tokio::select! {
             result = statement(session, &piece, settings.format, settings.quiet) => result,
             code = signals.next() => {
+                // The training was dropped with its statement, and leaves nothing.
+                session.settle(SETTLE).await;
                 let signal = if code == INTERRUPTED { "interrupted" } else { "terminated" };
                 eprintln!("sinew: statement {} (line {}): {signal}: {}", piece.number, piece.line, SinewError::Cancelled);
                 return Outcome::Signalled(code);

@@ -42,8 +42,11 @@ pub fn run(
         let mut stdout = std::io::stdout();
         // Nobody has to read this.
         let _ = writeln!(stdout, "sinew serve: listening on grpc://{bound}").and_then(|()| stdout.flush());
+        let ending = session.clone();
         let stop = async move {
             signals.next().await;
+            // Nobody cancelled the trainings that end now.
+            ending.keep_checkpoints();
         };
         serve(session, listener, options, stop).await
     })?;

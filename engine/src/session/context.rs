@@ -21,6 +21,7 @@ use sinew_ml::operators::{Local, TrainPlanner};
 use sinew_ml::runtime::{StepRunner, TrainRuntime};
 use sinew_ml::store::BlockStore;
 
+use super::keeper::Keepers;
 use crate::config::SessionOptions;
 use crate::error::Result;
 use crate::tables::FileTables;
@@ -93,6 +94,7 @@ pub struct Resources {
     host: Host,
     runtime: Arc<RuntimeEnv>,
     training: Arc<TrainRuntime>,
+    keepers: Arc<Keepers>,
 }
 
 impl Resources {
@@ -108,7 +110,7 @@ impl Resources {
         let store = Arc::new(BlockStore::default());
         store.keep(options.cache_limit());
         let training = Arc::new(TrainRuntime::new(Arc::new(Cpu::new()), store, Arc::clone(&host.runner)));
-        Ok(Self { host, runtime: runtime.build_arc()?, training })
+        Ok(Self { host, runtime: runtime.build_arc()?, training, keepers: Arc::default() })
     }
 
     /// Plans of a cluster have as many partitions as it has cores now.
@@ -116,6 +118,11 @@ impl Resources {
         if let Some(slots) = self.host.runner.slots() {
             context.state_ref().write().config_mut().options_mut().execution.target_partitions = slots.max(1);
         }
+    }
+
+    /// Those who keep checkpoints.
+    pub fn keepers(&self) -> &Arc<Keepers> {
+        &self.keepers
     }
 
     /// The object stores.

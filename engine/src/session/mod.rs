@@ -4,9 +4,11 @@ mod bound;
 mod context;
 mod elsewhere;
 mod execution;
+mod keeper;
 mod models;
 mod plain;
 mod prepared;
+mod resume;
 mod show;
 mod split;
 mod train;
@@ -25,6 +27,7 @@ pub use execution::{Execution, ExecutionKind, Statements};
 #[cfg(test)]
 pub(crate) use plain::physical;
 pub(crate) use prepared::Prepared;
+pub use resume::Interrupted;
 pub(crate) use show::matches;
 pub use split::{Piece, split};
 
@@ -155,6 +158,34 @@ impl Session {
         names
     }
 
+    /// The trainings in this session's warehouse whose process died, each as what `RETRAIN MODEL .. RESUME` would
+    /// go on with; among them those that another process may still run.
+    ///
+    /// # Errors
+    /// When the warehouse cannot be read.
+    pub async fn interrupted(&self) -> Result<Vec<Interrupted>> {
+        resume::all(self).await
+    }
+
+    /// Says that the process is about to end: trainings that are dropped from now on were not cancelled, and keep
+    /// their checkpoints.
+    pub fn keep_checkpoints(&self) {
+        self.keepers().keep();
+    }
+
+    /// Waits until trainings that were cancelled have removed their checkpoints, at most so long.
+    pub async fn settle(&self, most: std::time::Duration) {
+        self.keepers().settle(most).await;
+    }
+
+    pub(crate) fn keepers(&self) -> &Arc<keeper::Keepers> {
+        self.inner.resources.keepers()
+    }
+
+    pub(crate) fn location(&self) -> &Location {
+        &self.inner.location
+    }
+
     pub(crate) fn tables(&self) -> &StoredTables {
         &self.inner.tables
     }
@@ -186,6 +217,7 @@ impl Session {
         let batch = match statement {
             Statement::Query(query) => return plain::run(self, &query).await,
             Statement::Train(train) => return train::run(self, &train).await,
+            Statement::Retrain { name, resume } => return resume::retrain(self, &name, resume).await,
             Statement::ExplainTrain { analyze, train } => {
                 let plan = train::explain(self, &train, analyze).await?;
                 return plain::run_plan(self, plan, "").await;

@@ -10,7 +10,7 @@ use datafusion::logical_expr::LogicalPlan;
 use sinew_sql::Statement;
 
 use super::execution::Execution;
-use super::{Session, plain, train};
+use super::{Session, plain, resume, train};
 use crate::error::{Result, SinewError};
 
 /// The highest number of a parameter.
@@ -84,6 +84,9 @@ impl Prepared {
             Self::Query(plan) => return Ok(Arc::clone(plan.schema().inner())),
             Self::Ours(statement) => match &**statement {
                 Statement::Train(statement) => return train::schema(session, statement).await,
+                Statement::Retrain { name, resume } => {
+                    return train::schema(session, &resume::statement(session, name, *resume).await?).await;
+                }
                 Statement::ExplainTrain { analyze, train } => train::explain(session, train, *analyze).await?,
                 Statement::DropModel { .. } => return Ok(Arc::new(Schema::empty())),
                 // The rest shows what is in the warehouse, and is done at once.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, Int64Array, RecordBatch};
+use datafusion::arrow::array::{Array, AsArray, BinaryArray, Int64Array, RecordBatch};
+use datafusion::arrow::compute::{filter_record_batch, is_null};
 use datafusion::arrow::datatypes::{Fields, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder};
@@ -18,14 +19,33 @@ use sinew_sql::{PlannedTrain, Spelling, TrainStatement, plan_train};
 
 use super::Session;
 use super::execution::{Execution, ExecutionKind};
+use super::keeper::{Keeper, Place};
 use super::models::load_models;
+use super::resume::{self, Resumed};
 use crate::config::SessionOptions;
 use crate::error::{Result, SinewError};
 use crate::run::new_run;
+use crate::warehouse::runs::RunFolder;
 use crate::warehouse::{Artifact, PublishMode};
 
 /// Plans and starts a training. Its rows come while it runs; the last one after the model is published.
 pub async fn run(session: &Session, train: &TrainStatement) -> Result<Execution> {
+    let resumed = if train.resume { resume::same(session, train).await? } else { None };
+    go_on(session, train, resumed).await
+}
+
+/// As [`run`], from where an earlier run was interrupted, if it was.
+pub async fn go_on(session: &Session, train: &TrainStatement, resumed: Option<Resumed>) -> Result<Execution> {
+    let taken = resumed.as_ref().map(|resumed| resumed.place.folder.clone());
+    let started = start(session, train, resumed).await;
+    let runs = started.as_ref().is_ok_and(|execution| execution.kind() == ExecutionKind::Training);
+    if let (Some(folder), false) = (taken, runs) {
+        folder.release().await;
+    }
+    started
+}
+
+async fn start(session: &Session, train: &TrainStatement, resumed: Option<Resumed>) -> Result<Execution> {
     let mut mode = PublishMode::default();
     if let Spelling::Create { or_replace, if_not_exists } = train.spelling
         && !or_replace
@@ -39,29 +59,116 @@ pub async fn run(session: &Session, train: &TrainStatement) -> Result<Execution>
             return Err(SinewError::ModelExists { name: train.name.clone() });
         }
     }
-    let plan = plan(session, train).await?;
+    let (way, place) = way(session, train, resumed);
+    let plan = plan(session, train, way).await?;
     keep_rows(session);
     let frame = session.context().execute_logical_plan(plan).await?;
     let task = Arc::new(frame.task_ctx());
     let plan = frame.create_physical_plan().await?;
     let rows = Execution::of_plan(Arc::clone(&plan), execute_stream(plan, task)?);
-    let schema = rows.schema();
-    let artifact = schema.index_of(report::ARTIFACT).map_err(|e| SinewError::Internal(e.to_string()))?;
-    let kept: Vec<usize> = (0..schema.fields().len()).filter(|i| *i != artifact).collect();
-    let shown = schema.project(&kept).map_err(|e| SinewError::Internal(e.to_string()))?;
-    let (session, name) = (session.clone(), train.name.clone());
-    let rows = rows.then(move |batch| {
-        let (session, name, kept) = (session.clone(), name.clone(), kept.clone());
-        async move {
-            let batch = batch?;
-            let version = match last_artifact(&batch, artifact)? {
-                Some(bytes) => Some(publish(&session, &name, bytes, mode).await?),
-                None => None,
+    let keeper = place.map(|place| Keeper::start(session, place));
+    Report::new(session, &train.name, mode, rows, keeper)?.execution()
+}
+
+/// What a run has of its own, whatever its statement says.
+#[derive(Default)]
+struct Way {
+    run: String,
+    checkpoint_interval: Option<u64>,
+    resume: Option<Vec<u8>>,
+}
+
+/// How a training runs, and where its checkpoints go: nowhere in a warehouse that ends with the process.
+fn way(session: &Session, train: &TrainStatement, resumed: Option<Resumed>) -> (Way, Option<Place>) {
+    let every = checkpoint_interval(session);
+    if let Some(Resumed { attempt, checkpoint, place }) = resumed {
+        return (Way { run: attempt, checkpoint_interval: Some(every), resume: Some(checkpoint) }, Some(place));
+    }
+    let run = new_run();
+    if session.options().warehouse().starts_with("memory:") {
+        return (Way { run, ..Way::default() }, None);
+    }
+    let (model, statement) = (train.name.clone(), train.text.clone());
+    let place = Place { folder: RunFolder::new(session.location(), &run), newest: None, model, statement, every };
+    (Way { run, checkpoint_interval: Some(every), resume: None }, Some(place))
+}
+
+/// Seconds between two checkpoints, as `SET sinew.checkpoint_interval` says now.
+pub fn checkpoint_interval(session: &Session) -> u64 {
+    let state = session.context().state();
+    let options = state.config_options().extensions.get::<SessionOptions>();
+    options.unwrap_or(session.options()).checkpoint_interval()
+}
+
+/// The rows of a training on their way to the reader: checkpoints and the model stay here.
+struct Report {
+    session: Session,
+    model: String,
+    mode: PublishMode,
+    rows: Execution,
+    keeper: Option<Keeper>,
+    artifact: usize,
+    checkpoint: usize,
+    shown: Vec<usize>,
+}
+
+impl Report {
+    fn new(session: &Session, model: &str, mode: PublishMode, rows: Execution, keeper: Option<Keeper>) -> Result<Self> {
+        let schema = rows.schema();
+        let column = |name| schema.index_of(name).map_err(|e| SinewError::Internal(e.to_string()));
+        let (artifact, checkpoint) = (column(report::ARTIFACT)?, column(report::CHECKPOINT)?);
+        let shown = (0..schema.fields().len()).filter(|i| *i != artifact && *i != checkpoint).collect();
+        Ok(Self { session: session.clone(), model: model.into(), mode, rows, keeper, artifact, checkpoint, shown })
+    }
+
+    fn execution(self) -> Result<Execution> {
+        let schema = self.rows.schema().project(&self.shown).map_err(|e| SinewError::Internal(e.to_string()))?;
+        let rows = futures::stream::unfold(self, |mut report| async move {
+            let item = report.next().await?;
+            Some((item, report))
+        });
+        Ok(Execution::new(ExecutionKind::Training, Arc::new(schema), rows.boxed()))
+    }
+
+    async fn next(&mut self) -> Option<Result<RecordBatch>> {
+        loop {
+            let batch = match self.rows.next().await? {
+                Ok(batch) => self.pass(&batch).await,
+                Err(error) => Err(error),
             };
-            finish(&batch, &kept, version)
+            match batch {
+                Ok(batch) if batch.num_rows() == 0 => {}
+                Ok(batch) => return Some(Ok(batch)),
+                Err(error) => {
+                    if let Some(keeper) = self.keeper.take() {
+                        keeper.failed().await;
+                    }
+                    return Some(Err(error));
+                }
+            }
         }
-    });
-    Ok(Execution::new(ExecutionKind::Training, Arc::new(shown), rows.boxed()))
+    }
+
+    /// The rows that the reader gets of these; the last names the version, once the model is published.
+    async fn pass(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let checkpoints = binary(batch, self.checkpoint)?;
+        let mut reader = batch.clone();
+        if checkpoints.null_count() < checkpoints.len() {
+            if let (Some(keeper), Some(newest)) = (&self.keeper, checkpoints.iter().flatten().next_back()) {
+                keeper.offer(newest.to_vec());
+            }
+            let rows = is_null(checkpoints).and_then(|rows| filter_record_batch(batch, &rows));
+            reader = rows.map_err(|e| SinewError::Internal(e.to_string()))?;
+        }
+        let version = match binary(&reader, self.artifact)?.iter().flatten().next_back() {
+            Some(model) => Some(publish(&self.session, &self.model, model, self.mode).await?),
+            None => None,
+        };
+        if let Some(keeper) = self.keeper.take_if(|_| version.is_some()) {
+            keeper.done().await;
+        }
+        finish(&reader, &self.shown, version)
+    }
 }
 
 /// How much memory rows may take after their training, as `SET sinew.cache_limit` says now.
@@ -75,30 +182,31 @@ fn keep_rows(session: &Session) {
 
 /// The plan of `EXPLAIN [ANALYZE] TRAIN MODEL`. With ANALYZE the training runs, and nothing is published.
 pub async fn explain(session: &Session, train: &TrainStatement, analyze: bool) -> Result<LogicalPlan> {
-    let plan = plan(session, train).await?;
+    let plan = plan(session, train, Way { run: new_run(), ..Way::default() }).await?;
     Ok(LogicalPlanBuilder::from(plan).explain(false, analyze)?.build()?)
 }
 
 /// The columns of the report of a training.
 pub async fn schema(session: &Session, train: &TrainStatement) -> Result<SchemaRef> {
-    let plan = plan(session, train).await?;
-    let fields = plan.schema().fields().iter().filter(|field| field.name() != report::ARTIFACT);
+    let plan = plan(session, train, Way::default()).await?;
+    let hidden = [report::ARTIFACT, report::CHECKPOINT];
+    let fields = plan.schema().fields().iter().filter(|field| !hidden.contains(&field.name().as_str()));
     Ok(Arc::new(Schema::new(fields.cloned().collect::<Fields>())))
 }
 
-async fn plan(session: &Session, train: &TrainStatement) -> Result<LogicalPlan> {
+async fn plan(session: &Session, train: &TrainStatement, way: Way) -> Result<LogicalPlan> {
     let state = session.context().state();
     let references = state.resolve_table_references(&train.query.statement)?;
     session.tables().refresh(session.context(), &references).await?;
     let models = load_models(session, &train.query.models).await?;
     let planned = plan_train(&state, train, models).await?;
     session.tables().refresh_scans(&planned.query, &[]).await?;
-    let spec = spec(&planned)?;
+    let spec = spec(&planned, way)?;
     let node = TrainNode::new(Arc::new(spec), planned.query)?;
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
 }
 
-fn spec(planned: &PlannedTrain) -> Result<TrainSpec> {
+fn spec(planned: &PlannedTrain, way: Way) -> Result<TrainSpec> {
     let columns = Columns::assign(
         planned.query.schema().as_arrow(),
         planned.family.task(),
@@ -108,7 +216,7 @@ fn spec(planned: &PlannedTrain) -> Result<TrainSpec> {
     )?;
     Ok(TrainSpec {
         model: planned.name.clone(),
-        run: new_run(),
+        run: way.run,
         statement: planned.statement.clone(),
         query: planned.query_text.clone(),
         family: planned.family.name().into(),
@@ -118,6 +226,8 @@ fn spec(planned: &PlannedTrain) -> Result<TrainSpec> {
         split: planned.split.clone(),
         engine_version: env!("CARGO_PKG_VERSION").into(),
         volatile: is_volatile(&planned.query)?,
+        checkpoint_interval: way.checkpoint_interval,
+        resume: way.resume,
     })
 }
 
@@ -145,12 +255,11 @@ fn is_ordered(plan: &LogicalPlan) -> bool {
     }
 }
 
-fn last_artifact(batch: &RecordBatch, column: usize) -> Result<Option<&[u8]>> {
+fn binary(batch: &RecordBatch, column: usize) -> Result<&BinaryArray> {
     let column = batch.column(column);
-    let column = column
+    column
         .as_binary_opt::<i32>()
-        .ok_or_else(|| SinewError::Internal(format!("an artifact has type {}", column.data_type())))?;
-    Ok((0..column.len()).rev().find(|row| column.is_valid(*row)).map(|row| column.value(row)))
+        .ok_or_else(|| SinewError::Internal(format!("bytes of a training have type {}", column.data_type())))
 }
 
 async fn publish(session: &Session, name: &str, bytes: &[u8], mode: PublishMode) -> Result<u64> {

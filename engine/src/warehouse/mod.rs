@@ -8,6 +8,7 @@
 //! tables/<table>/data/<run>/part-<name>.parquet rows; written first, never replaced
 //! tables/<table>/manifests/00000003.json        columns and files of a table, an external table, or that it was dropped
 //! catalog/<table>/00000001.json                 external tables of earlier versions
+//! runs/<run>/..                                 trainings that have not ended ([`runs`])
 //! ```
 //! There is no mutable pointer and no rename: whatever changes is a numbered record ([`records`]). A
 //! writer that dies between data and version record leaves files that nothing refers to, and the
@@ -19,7 +20,9 @@ pub mod location;
 pub mod memory;
 pub mod models;
 pub mod name;
+pub mod process;
 pub mod records;
+pub mod runs;
 pub mod store;
 pub mod table_records;
 

@@ -186,12 +186,14 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn seal<T: Serialize>(record: &T) -> Result<Vec<u8>> {
+/// A record as the bytes of its file.
+pub(super) fn seal<T: Serialize>(record: &T) -> Result<Vec<u8>> {
     let body = serde_json::to_string(record).map_err(|e| SinewError::Internal(format!("writing a record: {e}")))?;
     Ok(format!("{HEAD}{}{MIDDLE}{body}}}\n", sha256(body.as_bytes())).into_bytes())
 }
 
-fn unseal<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+/// What [`seal`] wrote.
+pub(super) fn unseal<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     let damaged = |reason: &str| SinewError::Damaged {
         path: shown(path),
         reason: reason.into(),

@@ -55,9 +55,7 @@ impl Sources {
         let mut digest = Sha256::new();
         digest.update(displayable(plan.as_ref()).indent(true).to_string());
         digest.update(schemas);
-        for (url, meta) in &sources.files {
-            digest.update(format!("{}{} {} {}\n", url.as_str(), meta.location, meta.size, meta.last_modified));
-        }
+        digest.update(sources.files());
         sources.fingerprint = digest.finalize().iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
             text
@@ -73,6 +71,14 @@ impl Sources {
     /// A digest of the query and of its files' sizes and times.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// The files, with their sizes and times; empty where rows do not come from files.
+    pub fn files(&self) -> String {
+        let line = |(url, meta): &(ObjectStoreUrl, ObjectMeta)| {
+            format!("{}{} {} {}\n", url.as_str(), meta.location, meta.size, meta.last_modified)
+        };
+        self.files.iter().map(line).collect()
     }
 
     /// Fails when a file is no longer what it was when the statement was planned.

@@ -5,6 +5,7 @@
 //!  └─ raw rows, read once ─┘               └─ prepared rows, resident ────────────────────────┘
 //! ```
 
+pub mod checkpoint;
 mod fit;
 pub mod means;
 pub mod report;
@@ -38,6 +39,7 @@ use crate::profile::{FeatureProfile, Profile};
 use crate::runtime::TrainRuntime;
 use crate::store::{Entry, Fitted};
 use crate::transform::{Encoding, OnMissing};
+use checkpoint::{Checkpoint, Clock, Origin};
 use means::{MeanSpec, Means};
 use report::ReportRow;
 
@@ -117,8 +119,21 @@ impl Run {
         let (setup, frozen, dropped) = self.prepare().await?;
         let _state = self.reserve(&setup)?;
         let mut learner = self.family.learner(&setup)?;
-        let mut log = Log { rows, last: None, since: Instant::now(), iterations: Vec::new(), run: self.template() };
-        let outcome = self.iterate(&mut learner, &mut log).await?;
+        let origin = Origin::of(&self.spec, &setup, &learner, &self.sources.files())?;
+        let mut log = Log {
+            rows,
+            last: None,
+            since: Instant::now(),
+            iterations: Vec::new(),
+            run: self.template(),
+            clock: Clock::new(self.spec.checkpoint_interval),
+        };
+        if let Some(bytes) = &self.spec.resume {
+            let checkpoint = Checkpoint::decode(bytes)?;
+            checkpoint.restore(&self.spec, &origin, &mut learner)?;
+            log.go_on(checkpoint);
+        }
+        let outcome = self.iterate(&mut learner, &origin, &mut log).await?;
         let weights = self.family.finish(&setup, &outcome)?;
         check_finite(&weights)?;
         let metrics = self.metrics(&setup, &frozen, &weights).await?;
@@ -280,7 +295,7 @@ impl Run {
     }
 
     /// Asks and tells until the optimizer has ended.
-    async fn iterate(&mut self, learner: &mut Learner, log: &mut Log) -> Result<Outcome> {
+    async fn iterate(&mut self, learner: &mut Learner, origin: &Origin, log: &mut Log) -> Result<Outcome> {
         let frozen = self.entry.fitted().ok_or_else(|| MlError::Internal("rows were not prepared".into()))?.frozen;
         loop {
             let (at, want) = match learner.optimizer.ask() {
@@ -306,6 +321,9 @@ impl Run {
             if let Some(iteration) = learner.optimizer.tell(evaluation)? {
                 self.runtime.runner.iterated(self.cache.key());
                 log.add(iteration).await?;
+            }
+            if log.clock.is_due() {
+                log.checkpoint(&self.spec, origin, learner.optimizer.state()).await?;
             }
         }
     }
@@ -408,9 +426,29 @@ struct Log {
     since: Instant,
     iterations: Vec<IterationRecord>,
     run: ReportRow,
+    clock: Clock,
 }
 
 impl Log {
+    /// Goes on where a checkpoint was taken.
+    fn go_on(&mut self, checkpoint: Checkpoint) {
+        let duration_ms = checkpoint.iterations.last().map_or(0.0, |record| record.duration_ms);
+        self.last = checkpoint.last.map(|iteration| ReportRow { iteration, duration_ms, ..self.run.clone() });
+        self.iterations = checkpoint.iterations;
+    }
+
+    /// Sends a checkpoint, in a row of its own.
+    async fn checkpoint(&self, spec: &TrainSpec, origin: &Origin, state: Vec<u8>) -> Result<()> {
+        let checkpoint = Checkpoint {
+            engine_version: spec.engine_version.clone(),
+            origin: origin.clone(),
+            iterations: self.iterations.clone(),
+            last: self.last.as_ref().map(|row| row.iteration.clone()),
+            state,
+        };
+        self.give(report::checkpoint(&checkpoint.encode()?)?).await
+    }
+
     async fn add(&mut self, iteration: Iteration) -> Result<()> {
         let duration_ms = self.since.elapsed().as_micros() as f64 / 1e3;
         self.since = Instant::now();
@@ -435,8 +473,11 @@ impl Log {
     }
 
     async fn send(&self, row: ReportRow) -> Result<()> {
+        self.give(row.batch()?).await
+    }
+
+    async fn give(&self, batch: RecordBatch) -> Result<()> {
         // A closed channel means that nobody wants the model any more: the run ends as cancelled.
-        let batch = row.batch()?;
         self.rows.send(Ok(batch)).await.map_err(|_| MlError::Numeric { reason: "the statement was cancelled".into() })
     }
 }

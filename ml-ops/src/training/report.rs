@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{ArrayRef, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{
+    ArrayRef, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray, new_null_array,
+};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::error::Result;
@@ -11,6 +13,9 @@ use crate::optimizer::Iteration;
 /// Name of the column that carries the trained model in the last row, and is null in all others.
 /// The session takes it off, publishes the model and fills in the version.
 pub const ARTIFACT: &str = "artifact";
+/// Name of the column that carries a checkpoint, in rows of their own whose other columns are null. The session
+/// takes such rows out and keeps the bytes until the training has ended.
+pub const CHECKPOINT: &str = "checkpoint";
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let field = |name: &str, data_type| Field::new(name, data_type, true);
@@ -30,12 +35,27 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("fold", DataType::Int64),
         field("group", DataType::Utf8),
         field(ARTIFACT, DataType::Binary),
+        field(CHECKPOINT, DataType::Binary),
     ]))
 });
 
-/// The schema of a training's rows, [`ARTIFACT`] last.
+/// The schema of a training's rows; [`ARTIFACT`] and [`CHECKPOINT`] are not for readers.
 pub fn schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
+}
+
+/// The row of a checkpoint.
+///
+/// # Errors
+/// Never for values of this type.
+pub fn checkpoint(bytes: &[u8]) -> Result<RecordBatch> {
+    let column = |field: &Arc<Field>| -> ArrayRef {
+        match field.name().as_str() {
+            CHECKPOINT => Arc::new(BinaryArray::from_vec(vec![bytes])),
+            _ => new_null_array(field.data_type(), 1),
+        }
+    };
+    Ok(RecordBatch::try_new(schema(), SCHEMA.fields().iter().map(column).collect())?)
 }
 
 /// One row of a report.
@@ -81,6 +101,7 @@ impl ReportRow {
             int(None),
             Arc::new(StringArray::new_null(1)),
             Arc::new(BinaryArray::from_opt_vec(vec![self.artifact.as_deref()])),
+            Arc::new(BinaryArray::new_null(1)),
         ];
         Ok(RecordBatch::try_new(schema(), columns)?)
     }

@@ -31,6 +31,12 @@ pub struct TrainSpec {
     pub engine_version: String,
     /// Whether the query contains a volatile function: its rows are then read anew for every training.
     pub volatile: bool,
+    /// Seconds between two checkpoints; `None` means that none are made.
+    #[serde(default)]
+    pub checkpoint_interval: Option<u64>,
+    /// The checkpoint from which an interrupted training goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Vec<u8>>,
 }
 
 impl TrainSpec {

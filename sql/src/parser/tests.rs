@@ -243,6 +243,34 @@ fn scripts_keep_each_statement_s_text() {
 }
 
 #[test]
+fn an_interrupted_training_goes_on_by_name_or_by_its_statement() {
+    for (sql, resume) in [("RETRAIN MODEL churn", false), ("retrain model churn resume", true)] {
+        assert_eq!(parse(sql).unwrap(), [Statement::Retrain { name: "churn".into(), resume }]);
+    }
+    for (sql, expected) in [
+        ("TRAIN MODEL m USING x RESUME FROM t", true),
+        ("TRAIN MODEL m RESUME USING x PREDICT y AS SELECT 1", true),
+        ("TRAIN MODEL m USING x FROM t", false),
+    ] {
+        match &parse(sql).unwrap()[0] {
+            Statement::Train(train) => {
+                assert_eq!(train.resume, expected, "{sql}");
+                assert_eq!(parse(&train.to_string()).unwrap()[0].to_string(), train.to_string());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for (sql, text) in [
+        ("TRAIN MODEL m RESUME RESUME FROM t", "SINEW-1004"),
+        ("RETRAIN MODEL m RESUMED", "did you mean 'RESUME'"),
+        ("RETRAIN MODEL m FROM t", "expected RESUME or the end of the statement"),
+    ] {
+        let error = parse(sql).unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    }
+}
+
+#[test]
 fn what_is_not_there_yet_is_refused_by_name() {
     for (sql, what) in [
         ("TRAIN MODEL m USING x TRANSFORM(ML.STANDARD_SCALER(a) OVER() AS a, b) FROM t", "TRANSFORM in TRAIN MODEL"),
@@ -251,7 +279,6 @@ fn what_is_not_there_yet_is_refused_by_name() {
         ("TRAIN MODEL m USING x SPLIT SEQUENTIAL ON day 0.2 FROM t", "a sequential split"),
         ("TRAIN MODEL m USING x WARM START USING m@3 FROM t", "WARM START in TRAIN MODEL"),
         ("TRAIN MODEL m USING x WARM START AS SELECT 1", "WARM START in TRAIN MODEL"),
-        ("TRAIN MODEL m USING x RESUME FROM t", "RESUME in TRAIN MODEL"),
         ("TRAIN MODEL m USING x ASYNC FROM t", "ASYNC in TRAIN MODEL"),
         ("TRAIN MODEL m USING x WEIGHT BY w NOT DEFAULT FROM t", "NOT DEFAULT in TRAIN MODEL"),
         ("TRAIN MODEL m OPTIONS(d=HPARAM_CANDIDATES([4, 6]), n=2) FROM t", "HPARAM_CANDIDATES"),
@@ -265,8 +292,7 @@ fn what_is_not_there_yet_is_refused_by_name() {
         ("CREATE MODEL m OPTIONS(data_split_method='SEQ', data_split_col='d') AS SELECT 1", "a sequential split"),
         ("CREATE MODEL m OPTIONS(warm_start=true) AS SELECT 1", "option warm_start = true"),
         ("EXPLAIN TRAIN MODEL m USING x GROUP BY a FROM t", "GROUP BY in TRAIN MODEL"),
-        ("RETRAIN MODEL churn", "RETRAIN MODEL"),
-        ("RETRAIN MODEL churn WARM START AS SELECT 1", "RETRAIN MODEL"),
+        ("RETRAIN MODEL churn WARM START AS SELECT 1", "WARM START in RETRAIN MODEL"),
         ("ALTER MODEL churn SET ALIAS prod = 7", "ALTER MODEL"),
         ("ALTER MODEL churn SET DEFAULT VERSION 6", "ALTER MODEL"),
         ("ALTER MODEL churn RENAME TO c2", "ALTER MODEL"),
