@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use sinew::{Result, SinewError};
 
 const LOCK: &str = "lock";
+/// Held while an executor makes its folder and looks for those of the dead.
+const GATE: &str = ".starting";
 
 /// A folder that is held by this process.
 #[derive(Debug)]
@@ -28,6 +30,10 @@ impl Folder {
             what: format!("writing to the work folder '{}' (name another with --work-dir)", root.display()),
             source,
         };
+        fs::create_dir_all(root).map_err(failed)?;
+        // One at a time: a folder whose lock was not taken yet looks like that of a process that is gone.
+        let gate = File::create(root.join(GATE)).map_err(failed)?;
+        gate.lock().map_err(failed)?;
         fs::create_dir_all(&path).map_err(failed)?;
         let lock = File::create(path.join(LOCK)).map_err(failed)?;
         lock.try_lock().map_err(|error| match error {

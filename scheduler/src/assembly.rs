@@ -60,6 +60,8 @@ pub async fn assemble(
         expire_dead_executor_interval_seconds: 1,
         executor_termination_grace_period: 0,
         no_executors_grace_period_seconds: grace.as_secs(),
+        // Results go when the statement that reads them has ended, however long that takes.
+        finished_job_data_clean_up_interval_seconds: 0,
         override_physical_codec: Some(Arc::clone(codec)),
         // Ballista's own page at this path leads to a site elsewhere.
         web_tui_route: "/ballista".into(),

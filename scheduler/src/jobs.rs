@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ballista_core::JobId;
 use ballista_core::client::BallistaClient;
+use ballista_core::extension::BallistaConfigGrpcEndpoint;
 use ballista_core::serde::protobuf::{JobStatus, PartitionLocation, job_status::Status};
 use ballista_scheduler::cluster::JobState;
 use datafusion::error::{DataFusionError, Result};
@@ -19,6 +20,7 @@ use datafusion::prelude::SessionContext;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tonic::transport::Endpoint;
 
 use crate::failure;
 use crate::launch::{MESSAGE_BYTES, Refused};
@@ -27,8 +29,33 @@ use crate::server::Server;
 
 /// Between two looks at a job that says nothing.
 const LOOK: Duration = Duration::from_millis(500);
+/// A job that no book has for so long is lost.
+const LOST: Duration = Duration::from_secs(5);
+/// A job that was cancelled has ended sooner.
+const CANCELLED: Duration = Duration::from_secs(60);
+/// Between two attempts to cancel a job: one that is still planned cannot be cancelled yet.
+const AGAIN: Duration = Duration::from_millis(100);
+/// An executor that holds results answers sooner, or is lost.
+const CONNECT: Duration = Duration::from_secs(5);
+const ALIVE: Duration = Duration::from_secs(5);
 /// News of a job that may wait to be read.
 const NEWS: usize = 64;
+
+/// Whether a job has ended.
+fn over(status: &JobStatus) -> bool {
+    matches!(status.status, Some(Status::Successful(_) | Status::Failed(_)))
+}
+
+/// Connections to executors end when the other side does not answer any more, also while it is stopped.
+fn watched() -> Arc<BallistaConfigGrpcEndpoint> {
+    Arc::new(BallistaConfigGrpcEndpoint::new(Arc::new(|endpoint: Endpoint| {
+        Ok(endpoint
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(ALIVE)
+            .keep_alive_timeout(ALIVE)
+            .keep_alive_while_idle(true))
+    })))
+}
 
 /// Runs jobs on the cluster.
 pub struct Jobs {
@@ -110,19 +137,24 @@ impl Jobs {
         let started = Instant::now();
         while self.members.slots() == 0 {
             if started.elapsed() >= self.grace {
-                return Err(match self.members.why_none() {
-                    Some(reason) => {
-                        failure::cluster(reason, "mount the folder on every executor, or use s3://, az:// or gs://")
-                    }
-                    None => failure::cluster(
-                        format!("there is no executor, and none came within {} s", self.grace.as_secs()),
-                        "start sinew-executor, or look at its log; the session works when one is there",
-                    ),
-                });
+                return Err(self.no_executor());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
+    }
+
+    /// Why nothing can run now.
+    fn no_executor(&self) -> DataFusionError {
+        match self.members.why_none() {
+            Some(reason) => {
+                failure::cluster(reason, "mount the folder on every executor, or use s3://, az:// or gs://")
+            }
+            None => failure::cluster(
+                format!("there is no executor, and none came within {} s", self.grace.as_secs()),
+                "start sinew-executor, or look at its log; the session works when one is there",
+            ),
+        }
     }
 
     /// Runs a job to its end. Dropping the future cancels it.
@@ -131,7 +163,7 @@ impl Jobs {
     /// The error of the first task that failed for good.
     pub async fn run(self: &Arc<Self>, job: Job) -> Result<Ended> {
         self.wait_for_executors().await?;
-        self.run_on_anyone(job).await
+        self.submit(job, false).await
     }
 
     /// As [`Self::run`], also while no executor takes tasks.
@@ -139,6 +171,10 @@ impl Jobs {
     /// # Errors
     /// As for [`Self::run`].
     pub async fn run_on_anyone(self: &Arc<Self>, job: Job) -> Result<Ended> {
+        self.submit(job, true).await
+    }
+
+    async fn submit(self: &Arc<Self>, job: Job, anyone: bool) -> Result<Ended> {
         let state = SessionStateBuilder::new()
             .with_config(job.context.session_config().clone())
             .with_runtime_env(job.context.runtime_env())
@@ -149,8 +185,8 @@ impl Jobs {
         let id = submitted.map_err(|e| failure::of_job(&e.to_string()))?;
         let mut running = Running { jobs: Arc::clone(self), id, ended: false };
         let waited = match job.deadline {
-            Some(deadline) => timeout(deadline, self.wait(&running.id, news)).await,
-            None => Ok(self.wait(&running.id, news).await),
+            Some(deadline) => timeout(deadline, self.wait(&running.id, news, anyone)).await,
+            None => Ok(self.wait(&running.id, news, anyone).await),
         };
         let Ok(status) = waited else { return Ok(Ended::Late) };
         let status = status?;
@@ -167,22 +203,35 @@ impl Jobs {
         }
     }
 
-    /// The last news of a job.
-    async fn wait(&self, id: &JobId, mut news: mpsc::Receiver<JobStatus>) -> Result<JobStatus> {
-        let over = |status: &JobStatus| matches!(status.status, Some(Status::Successful(_) | Status::Failed(_)));
+    /// The last news of a job. `anyone` says that it does not wait for an executor that takes tasks.
+    async fn wait(&self, id: &JobId, mut news: mpsc::Receiver<JobStatus>, anyone: bool) -> Result<JobStatus> {
+        // Since when nobody could run it, and since when no book has it.
+        let (mut alone, mut unknown) = (None, None);
         loop {
             match timeout(LOOK, news.recv()).await {
                 Ok(Some(status)) if over(&status) => return Ok(status),
-                Ok(Some(_)) => {}
-                // Silence, or a channel that is gone: the job's own record is right.
-                Ok(None) | Err(_) => {
-                    let status = self.state.get_job_status(id).await.map_err(|e| failure::of_job(&e.to_string()))?;
-                    match status {
-                        Some(status) if over(&status) => return Ok(status),
-                        Some(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-                        None => return Err(failure::cluster("a job was lost", "run the statement again")),
-                    }
+                Ok(Some(_)) => continue,
+                // A channel that is gone says nothing any more.
+                Ok(None) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(_) => {}
+            }
+            let for_long = |since: &mut Option<Instant>, now: bool, limit: Duration| match now {
+                true => since.get_or_insert_with(Instant::now).elapsed() >= limit,
+                false => {
+                    *since = None;
+                    false
                 }
+            };
+            // A job that is handed from one book to the next is in none of them for a moment.
+            let status = self.state.get_job_status(id).await.map_err(|e| failure::of_job(&e.to_string()))?;
+            if for_long(&mut unknown, status.is_none(), LOST) {
+                return Err(failure::cluster("a job was lost", "run the statement again"));
+            }
+            if let Some(status) = status.filter(over) {
+                return Ok(status);
+            }
+            if for_long(&mut alone, !anyone && self.members.slots() == 0, self.grace + LOOK) {
+                return Err(self.no_executor());
             }
         }
     }
@@ -209,7 +258,7 @@ impl Jobs {
             None => {
                 let bytes = MESSAGE_BYTES as usize;
                 let client =
-                    BallistaClient::try_new(&host, port, bytes, false, None, 1, 50, 0, 0).await.map_err(lost)?;
+                    BallistaClient::try_new(&host, port, bytes, false, Some(watched()), 1, 50, 0, 0).await.map_err(lost)?;
                 self.clients.lock().insert((host.clone(), port), client.clone());
                 client
             }
@@ -224,21 +273,16 @@ impl Jobs {
     /// Cancels a job that still runs, and removes what is left of it.
     async fn clean_up(&self, id: JobId, ended: bool) {
         let Ok(server) = self.server() else { return };
-        if !ended {
+        let started = Instant::now();
+        let mut ended = ended;
+        while !ended && started.elapsed() < CANCELLED {
             if let Err(error) = server.cancel_job(id.clone()).await {
                 log::warn!("cancelling job {id}: {error}");
             }
-            // The job must leave the scheduler's own books before its record goes.
-            let cancelled = async {
-                while let Ok(Some(status)) = self.state.get_job_status(&id).await {
-                    if matches!(status.status, Some(Status::Failed(_) | Status::Successful(_))) {
-                        return;
-                    }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            };
-            let _ = timeout(Duration::from_secs(10), cancelled).await;
+            tokio::time::sleep(AGAIN).await;
+            ended = matches!(self.state.get_job_status(&id).await, Ok(Some(status)) if over(&status));
         }
+        self.refused.lock().remove(&id);
         server.state.executor_manager.clean_up_job_data(id.clone());
         if let Err(error) = self.state.remove_job(&id).await {
             log::debug!("forgetting job {id}: {error}");

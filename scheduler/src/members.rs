@@ -79,6 +79,8 @@ impl Members {
     pub fn set_blind(&self, id: &str, reason: Option<String>) {
         let mut blind = self.blind.lock();
         match reason {
+            // What is said of an executor that has left is not kept.
+            Some(_) if !self.cores.lock().contains_key(id) => {}
             Some(reason) => drop(blind.insert(id.into(), reason)),
             None => drop(blind.remove(id)),
         }
@@ -222,10 +224,13 @@ impl ClusterState for Members {
 
     async fn register_executor(&self, metadata: ExecutorMetadata, spec: ExecutorData) -> Result<()> {
         let (id, cores) = (metadata.id.clone(), spec.total_vcores);
-        self.inner.register_executor(metadata, spec).await?;
-        self.set_blind(&id, Some(format!("executor {id} has just joined and was not tried yet")));
-        self.cores.lock().insert(id, cores);
-        Ok(())
+        // Said before anyone hears that it has joined, and may have tried it already.
+        let untried = format!("executor {id} has just joined and was not tried yet");
+        let known = self.cores.lock().insert(id.clone(), cores);
+        if known.is_none() {
+            self.blind.lock().insert(id, untried);
+        }
+        self.inner.register_executor(metadata, spec).await
     }
 
     async fn save_executor_metadata(&self, metadata: ExecutorMetadata) -> Result<()> {

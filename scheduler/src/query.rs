@@ -31,6 +31,7 @@ use datafusion_proto::bytes::physical_plan_to_bytes_with_extension_codec;
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use sinew::tables::CopyExec;
 use sinew_ml::operators::TrainExec;
 
 use crate::failure;
@@ -102,6 +103,11 @@ impl PhysicalOptimizerRule for Distribute {
             let children = children.collect();
             return plan.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute));
         }
+        if let Some(copy) = plan.downcast_ref::<CopyExec>()
+            && !copy.writes_one_file()
+        {
+            return self.copy_here(plan);
+        }
         Ok(if self.suits(&plan) { self.wrap(plan) } else { plan })
     }
 
@@ -115,6 +121,19 @@ impl PhysicalOptimizerRule for Distribute {
 }
 
 impl Distribute {
+    /// A copy into a folder: its writer gives files new names each time, so only its rows come from executors, which
+    /// may be asked twice.
+    fn copy_here(&self, copy: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let recompute = || ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+        let [sink] = copy.children()[..] else { return Ok(copy) };
+        let [rows] = sink.children()[..] else { return Ok(copy) };
+        if !self.suits(rows) {
+            return Ok(copy);
+        }
+        let sink = Arc::clone(sink).replace_children(vec![self.wrap(Arc::clone(rows))], recompute())?;
+        copy.replace_children(vec![sink], recompute())
+    }
+
     fn wrap(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
         Arc::new(ClusterExec::new(plan, Arc::clone(&self.jobs)))
     }

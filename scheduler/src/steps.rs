@@ -68,16 +68,21 @@ struct Run {
     state: tokio::sync::Mutex<State>,
 }
 
+/// A query, its units, and their names and sizes.
+type Bound = (Arc<dyn ExecutionPlan>, Vec<PartitionedFile>, Vec<Sized>);
+
 #[derive(Default)]
 struct State {
     /// The query bound to units, and the units; settled by the first step.
-    bound: Option<(Arc<dyn ExecutionPlan>, Vec<PartitionedFile>, Vec<Sized>)>,
+    bound: Option<Bound>,
     /// Who holds which unit.
     holders: HashMap<u64, String>,
-    /// What the longest step took that read no unit from its file.
+    /// What the longest step took.
     longest: Duration,
     /// Whether every unit was read once.
     loaded: bool,
+    /// How often a step was late since the last that was not.
+    late: u32,
     /// How rows are prepared, where that is large.
     frozen: Option<(Arc<Frozen>, Parcel<Frozen>)>,
     /// Bytes of the largest result of a partition so far.
@@ -115,7 +120,8 @@ impl Cluster {
         self.jobs.wait_for_executors().await?;
         let slots = self.jobs.members.slots().max(1);
         let mut query = Arc::clone(cache.input());
-        let mut files = units::of(&query, slots);
+        // Values of a volatile query would be others when a unit is read again.
+        let mut files = (!cache.volatile()).then(|| units::of(&query, slots)).flatten();
         if files.is_none() {
             let rows = Materialized::new(&self.warehouse, &run.name, query.schema());
             state.stored = true;
@@ -214,7 +220,11 @@ impl Cluster {
         };
         let name = format!("step {} of {}", self.count.fetch_add(1, Ordering::Relaxed), run.name);
         self.jobs.members.place(&name, shares.iter().map(|share| share.executor.clone()).collect());
-        let deadline = state.loaded.then(|| PATIENCE.max(state.longest * PATIENCE_FACTOR));
+        // Reading a unit from its file takes as long as it takes.
+        let stays = |share: &Share, unit: &usize| state.holders.get(&sizes[*unit].id) == Some(&share.executor);
+        let resident = state.loaded && shares.iter().all(|share| share.units.iter().all(|unit| stays(share, unit)));
+        let patience = PATIENCE.max(state.longest * PATIENCE_FACTOR).saturating_mul(1 << state.late.min(16));
+        let deadline = resident.then_some(patience);
         let started = Instant::now();
         let job = Job { name: name.clone(), plan, context: Arc::clone(context), deadline };
         let ended = self.jobs.run(job).await;
@@ -223,6 +233,7 @@ impl Cluster {
             Ended::Well(finished) => finished,
             Ended::Late => {
                 log::warn!("{name} did not end within {deadline:?}; it is run again");
+                state.late += 1;
                 return Ok(None);
             }
         };
@@ -259,10 +270,8 @@ impl Cluster {
             log::warn!("{name} covered {} of {} units; it is run again", seen.len(), wanted.len());
             return Ok(None);
         }
-        if state.loaded {
-            state.longest = state.longest.max(started.elapsed());
-        }
-        state.loaded = true;
+        state.longest = state.longest.max(started.elapsed());
+        (state.loaded, state.late) = (true, 0);
         let batches: Vec<RecordBatch> = batches.into_iter().flatten().collect();
         self.metrics.step(started.elapsed(), &batches);
         Ok(Some(batches))

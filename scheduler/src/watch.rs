@@ -27,6 +27,8 @@ use crate::server::Server;
 const ANSWER: Duration = Duration::from_secs(2);
 /// Between two connections to an executor that closes them.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two attempts of an executor to show that it shares the warehouse, at most.
+const LAST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What is needed to judge an executor.
 #[derive(Clone)]
@@ -66,7 +68,22 @@ impl Watch {
     async fn try_out(&self, id: &str) {
         let context = self.session.context().task_ctx();
         let cores = self.jobs.members.cores_of(id);
-        match prove(&self.jobs, &self.warehouse, id, context).await {
+        let mut pause = PAUSE;
+        let proven = loop {
+            match prove(&self.jobs, &self.warehouse, id, Arc::clone(&context)).await {
+                Ok(()) => break Ok(()),
+                Err(reason) => {
+                    log::error!("{reason}; it gets no tasks until it does");
+                    self.jobs.members.set_blind(id, Some(reason.clone()));
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LAST_PAUSE);
+                    if self.jobs.members.get_executor_metadata(id).await.is_err() {
+                        break Err(reason);
+                    }
+                }
+            }
+        };
+        match proven {
             Ok(()) => {
                 log::info!("executor {id} takes tasks: {cores} cores");
                 self.jobs.members.set_blind(id, None);
@@ -76,10 +93,7 @@ impl Watch {
                     log::warn!("waking jobs that wait: {status}");
                 }
             }
-            Err(reason) => {
-                log::error!("{reason}; it gets no tasks");
-                self.jobs.members.set_blind(id, Some(reason));
-            }
+            Err(reason) => log::debug!("executor {id} has left: {reason}"),
         }
     }
 

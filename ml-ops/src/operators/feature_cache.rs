@@ -78,6 +78,8 @@ pub struct FeatureCacheExec {
     rows_key: String,
     stage: Stage,
     rows: Rows,
+    /// Whether the query gives other rows when it is read again; known to the driver only.
+    volatile: bool,
     cursor: Arc<AtomicUsize>,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
@@ -98,6 +100,7 @@ impl FeatureCacheExec {
             key,
             stage,
             rows: Rows::Query,
+            volatile: false,
             cursor: Arc::default(),
             metrics: ExecutionPlanMetricsSet::new(),
             properties,
@@ -109,6 +112,7 @@ impl FeatureCacheExec {
         Self {
             metrics: self.metrics.clone(),
             rows_key: self.rows_key.clone(),
+            volatile: self.volatile,
             ..Self::new(Arc::clone(&self.input), self.key.clone(), stage, partitions)
         }
     }
@@ -121,6 +125,16 @@ impl FeatureCacheExec {
     /// The same cache, its rows named so that other runs recognise them.
     pub fn with_rows_key(&self, rows_key: String) -> Self {
         Self { rows_key, ..self.clone() }
+    }
+
+    /// The same cache over a query that may give other rows when it is read again.
+    pub fn with_volatile(&self, volatile: bool) -> Self {
+        Self { volatile, ..self.clone() }
+    }
+
+    /// Whether the query may give other rows when it is read again.
+    pub fn volatile(&self) -> bool {
+        self.volatile
     }
 
     /// The same cache over a query that is bound to units: one partition for each file group.

@@ -125,6 +125,7 @@ impl ExecutionPlan for TrainExec {
         let sources = Sources::of(cache.input(), self.spec.volatile);
         let key = self.key(&sources)?;
         let cache = Arc::new(cache.with_key(key.clone()).with_rows_key(units::digest(&key)));
+        let cache = Arc::new(cache.with_volatile(self.spec.volatile));
         let (spec, gradient) = (Arc::clone(&self.spec), Arc::new(gradient.clone()));
         let mut stream = RecordBatchReceiverStream::builder(self.schema(), ROWS_AHEAD);
         let rows = stream.tx();

@@ -3,6 +3,7 @@
 //! A query has units if nothing in it looks at more than one row: a scan of files, and filters and
 //! projections over it. Any other query is written to files first, which then are its units.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::datasource::listing::PartitionedFile;
@@ -54,10 +55,10 @@ fn local_child(node: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>>
 /// The units of a query, for so many slots; `None` if its rows cannot be read in parts.
 pub fn of(query: &Arc<dyn ExecutionPlan>, slots: usize) -> Option<Vec<PartitionedFile>> {
     let scan = scan(query)?;
-    let mut files: Vec<PartitionedFile> = Vec::new();
+    let (mut files, mut seen) = (Vec::new(), HashSet::new());
     for file in scan.file_groups.iter().flat_map(|group| group.files()) {
         // The planner may have split a file; all its parts are the whole of it.
-        if !files.iter().any(|known| known.object_meta.location == file.object_meta.location) {
+        if seen.insert(&file.object_meta.location) {
             files.push(PartitionedFile { range: None, statistics: None, ..file.clone() });
         }
     }

@@ -47,6 +47,8 @@ pub struct Fitted {
 struct Stored {
     place: Place,
     prepared: bool,
+    /// Whether a task is about to replace the raw block by the prepared one.
+    claimed: bool,
     /// The rows of a resident sample, and which.
     sampled: Option<(Sample, RecordBatch)>,
 }
@@ -167,7 +169,7 @@ impl Entry {
     /// When it fits neither in memory nor on disk.
     pub fn push(&self, batch: RecordBatch, store: &BlockStore, context: &TaskContext) -> Result<()> {
         let place = self.place(batch, store, context)?;
-        self.blocks.lock().push(Stored { place, prepared: false, sampled: None });
+        self.blocks.lock().push(Stored { place, prepared: false, claimed: false, sampled: None });
         Ok(())
     }
 
@@ -187,14 +189,27 @@ impl Entry {
             return Ok(batch);
         }
         let ready = frozen.prepare(&batch)?;
-        let in_memory = matches!(self.blocks.lock().get(i), Some(Stored { place: Place::Memory(_), .. }));
-        if in_memory {
-            self.give(size(&batch));
-        }
         drop(batch);
-        let place = self.place(ready.clone(), store, context)?;
-        if let Some(stored) = self.blocks.lock().get_mut(i) {
-            *stored = Stored { place, prepared: true, sampled: None };
+        // Memory of the raw block is given back before the prepared one is counted, by whoever claims the block.
+        let claimed = {
+            let mut blocks = self.blocks.lock();
+            match blocks.get_mut(i) {
+                Some(stored) if !stored.prepared && !stored.claimed => {
+                    stored.claimed = true;
+                    if let Place::Memory(raw) = &stored.place {
+                        self.give(size(raw));
+                    }
+                    true
+                }
+                _ => false,
+            }
+        };
+        if claimed {
+            let place = self.place(ready.clone(), store, context)?;
+            let mut blocks = self.blocks.lock();
+            if let Some(stored) = blocks.get_mut(i) {
+                *stored = Stored { place, prepared: true, claimed: true, sampled: None };
+            }
         }
         Ok(ready)
     }

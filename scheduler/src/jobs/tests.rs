@@ -127,11 +127,11 @@ async fn a_job_whose_end_was_not_told_ends() -> Done {
         tokio::time::sleep(Duration::from_millis(100)).await;
         *state.status.lock() = Some(status(Status::Successful(SuccessfulJob::default())));
     };
-    let (ended, ()) = tokio::join!(timeout(LOOK * 20, jobs.wait(&id, news)), tell);
+    let (ended, ()) = tokio::join!(timeout(LOOK * 20, jobs.wait(&id, news, true)), tell);
     assert!(matches!(ended??.status, Some(Status::Successful(_))));
     // One that is in no book any more does not hang either.
     *state.status.lock() = None;
     let (_sender, news) = mpsc::channel(NEWS);
-    assert!(timeout(LOOK * 20, jobs.wait(&id, news)).await?.is_err());
+    assert!(timeout(LOOK * 20, jobs.wait(&id, news, true)).await?.is_err());
     Ok(())
 }
