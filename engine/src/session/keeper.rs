@@ -102,7 +102,14 @@ impl Keeper {
         let keepers = Arc::clone(session.keepers());
         keepers.count.send_modify(|count| *count += 1);
         let resumed = place.newest.is_some();
-        let work = Work { session: session.clone(), place, newest, end: Arc::clone(&end), resumed, _counted: Counted(keepers) };
+        let work = Work {
+            session: session.clone(),
+            place,
+            newest,
+            end: Arc::clone(&end),
+            resumed,
+            _counted: Counted(keepers),
+        };
         Self { newest: Some(sender), end, task: Some(tokio::spawn(work.run())) }
     }
 

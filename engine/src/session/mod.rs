@@ -24,10 +24,10 @@ pub(crate) use bound::{Bound, numbered};
 pub(crate) use context::{CATALOG, SCHEMA};
 pub use context::{Host, environment};
 pub use execution::{Execution, ExecutionKind, Statements};
-pub use resume::Interrupted;
 #[cfg(test)]
 pub(crate) use plain::physical;
 pub(crate) use prepared::Prepared;
+pub use resume::Interrupted;
 pub(crate) use show::matches;
 pub use split::{Piece, split};
 

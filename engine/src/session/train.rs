@@ -113,13 +113,7 @@ struct Report {
 }
 
 impl Report {
-    fn new(
-        session: &Session,
-        model: &str,
-        mode: PublishMode,
-        rows: Execution,
-        keeper: Option<Keeper>,
-    ) -> Result<Self> {
+    fn new(session: &Session, model: &str, mode: PublishMode, rows: Execution, keeper: Option<Keeper>) -> Result<Self> {
         let schema = rows.schema();
         let column = |name| schema.index_of(name).map_err(|e| SinewError::Internal(e.to_string()));
         let (artifact, checkpoint) = (column(report::ARTIFACT)?, column(report::CHECKPOINT)?);
