@@ -147,7 +147,9 @@ fn a_checkpoint_that_is_damaged_is_passed_over() {
     let place = Place::interrupted();
     let mut all = place.checkpoints();
     // The one that is no longer needed may be there for a moment.
-    let all = all.split_off(all.len() - 2);
+    let (extra, all) = (all.clone(), all.split_off(all.len() - 2));
+    extra.iter().filter(|path| !all.contains(path)).for_each(|path| std::fs::remove_file(path).unwrap());
+    let stood = iteration(&all[0]);
     let (before, newest) = (std::fs::read(&all[0]).unwrap(), std::fs::read(&all[1]).unwrap());
     let mut flipped = newest.clone();
     flipped[newest.len() / 2] ^= 4;
@@ -156,7 +158,7 @@ fn a_checkpoint_that_is_damaged_is_passed_over() {
     for bad in [&newest[..0], &newest[..37], &newest[..newest.len() - 1], &flipped] {
         std::fs::write(&all[1], bad).unwrap();
         let rows = place.ok("RETRAIN MODEL m RESUME");
-        assert_eq!(iterations(&rows)[0], iteration(&all[0]), "it went on from the one before");
+        assert_eq!(iterations(&rows)[0], stood, "it went on from the one before");
         assert!(place.weights() == expected, "other weights");
         // As it was before, once more.
         std::fs::remove_dir_all(place.0.path().join("sinew-warehouse")).unwrap();
