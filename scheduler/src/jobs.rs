@@ -257,8 +257,9 @@ impl Jobs {
             Some(client) => client,
             None => {
                 let bytes = MESSAGE_BYTES as usize;
-                let client =
-                    BallistaClient::try_new(&host, port, bytes, false, Some(watched()), 1, 50, 0, 0).await.map_err(lost)?;
+                let client = BallistaClient::try_new(&host, port, bytes, false, Some(watched()), 1, 50, 0, 0)
+                    .await
+                    .map_err(lost)?;
                 self.clients.lock().insert((host.clone(), port), client.clone());
                 client
             }

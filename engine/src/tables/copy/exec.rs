@@ -4,12 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::file_format::csv::CsvSink;
-use datafusion::datasource::file_format::json::JsonSink;
-use datafusion::datasource::file_format::parquet::ParquetSink;
-use datafusion::datasource::listing::ListingTableUrl;
-use datafusion::datasource::physical_plan::FileSink;
-use datafusion::datasource::sink::DataSinkExec;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
@@ -26,27 +20,24 @@ use crate::error::SinewError;
 #[derive(Clone, Debug)]
 pub struct CopyExec {
     sink: Arc<dyn ExecutionPlan>,
+    one_file: bool,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl CopyExec {
     /// An operator around `sink`, which has the rows as its one input.
     pub fn new(sink: Arc<dyn ExecutionPlan>) -> Self {
-        Self { sink, metrics: ExecutionPlanMetricsSet::new() }
+        Self { sink, one_file: false, metrics: ExecutionPlanMetricsSet::new() }
     }
 
-    /// Whether it writes one file, whose name is settled: doing that twice is doing it once.
+    /// The same copy into one file whose name is settled: doing that twice is doing it once.
+    pub fn into_one_file(self) -> Self {
+        Self { one_file: true, ..self }
+    }
+
+    /// Whether it writes one file whose name is settled; known to the process that planned it.
     pub fn writes_one_file(&self) -> bool {
-        let sink = self.sink.downcast_ref::<DataSinkExec>().map(DataSinkExec::sink);
-        let config = sink.and_then(|sink| {
-            let parquet = sink.downcast_ref::<ParquetSink>().map(FileSink::config);
-            let csv = || sink.downcast_ref::<CsvSink>().map(FileSink::config);
-            parquet.or_else(csv).or_else(|| sink.downcast_ref::<JsonSink>().map(FileSink::config))
-        });
-        config.is_some_and(|config| {
-            let one = |url: &ListingTableUrl| !url.is_collection() && url.file_extension().is_some();
-            config.table_partition_cols.is_empty() && config.table_paths.first().is_some_and(one)
-        })
+        self.one_file
     }
 }
 
@@ -84,7 +75,7 @@ impl ExecutionPlan for CopyExec {
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(sink), true) => Ok(Arc::new(Self::new(sink))),
+            (Some(sink), true) => Ok(Arc::new(Self { one_file: self.one_file, ..Self::new(sink) })),
             _ => Err(SinewError::Internal("a copy has one input".into()).into()),
         }
     }

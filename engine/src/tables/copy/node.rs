@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::DFSchemaRef;
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::Result;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
@@ -27,6 +28,15 @@ impl CopyNode {
     /// The plan around a COPY.
     pub fn around(copy: LogicalPlan) -> LogicalPlan {
         LogicalPlan::Extension(Extension { node: Arc::new(Self { copy }) })
+    }
+}
+
+impl CopyNode {
+    /// Whether the target is one file, by the rule that DataFusion goes by.
+    fn into_one_file(&self) -> bool {
+        let LogicalPlan::Copy(copy) = &self.copy else { return false };
+        let url = ListingTableUrl::parse(&copy.output_url);
+        copy.partition_by.is_empty() && url.is_ok_and(|url| !url.is_collection() && url.file_extension().is_some())
     }
 }
 
@@ -85,7 +95,10 @@ impl ExtensionPlanner for CopyPlanner {
         _context: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         match (node.as_any().downcast_ref::<CopyNode>(), physical_inputs) {
-            (Some(_), [sink]) => Ok(Some(Arc::new(CopyExec::new(Arc::clone(sink))))),
+            (Some(node), [sink]) => {
+                let copy = CopyExec::new(Arc::clone(sink));
+                Ok(Some(Arc::new(if node.into_one_file() { copy.into_one_file() } else { copy })))
+            }
             _ => Ok(None),
         }
     }
