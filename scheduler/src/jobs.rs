@@ -1,7 +1,8 @@
 //! A physical plan as a job: submitted in this process, waited for, its results fetched, its traces removed.
 //!
 //! Ballista lists every result of a partition that was run again after an executor was lost; only the last of
-//! each counts. It may lose the news that a job has ended, so the job is looked at from time to time.
+//! each counts. A job of which a whole stage was undone is run again from its beginning, because Ballista counts
+//! some of its rows twice. It may lose the news that a job has ended, so the job is looked at from time to time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -27,6 +28,8 @@ use crate::server::Server;
 
 /// Between two looks at a job that says nothing.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often a job is run when executors are lost with results that others have begun to read.
+const ATTEMPTS: usize = 5;
 /// News of a job that may wait to be read.
 const NEWS: usize = 64;
 
@@ -139,25 +142,40 @@ impl Jobs {
     /// # Errors
     /// As for [`Self::run`].
     pub async fn run_on_anyone(self: &Arc<Self>, job: Job) -> Result<Ended> {
+        for attempt in 1..=ATTEMPTS {
+            if let Some(ended) = self.attempt(&job).await? {
+                return Ok(ended);
+            }
+            log::warn!("job '{}' was undone by a lost executor in its attempt {attempt}", job.name);
+            self.wait_for_executors().await?;
+        }
+        Err(failure::cluster(
+            format!("executors were lost in each of {ATTEMPTS} attempts at a job"),
+            "look at their logs, and run the statement again",
+        ))
+    }
+
+    /// One attempt at a job; `None` when its result could not be trusted.
+    async fn attempt(self: &Arc<Self>, job: &Job) -> Result<Option<Ended>> {
         let state = SessionStateBuilder::new()
             .with_config(job.context.session_config().clone())
             .with_runtime_env(job.context.runtime_env())
             .build();
         let context = Arc::new(SessionContext::new_with_state(state));
         let (sender, news) = mpsc::channel(NEWS);
-        let submitted = self.server()?.submit_physical_plan(&job.name, context, job.plan, Some(sender)).await;
+        let submitted = self.server()?.submit_physical_plan(&job.name, context, Arc::clone(&job.plan), Some(sender)).await;
         let id = submitted.map_err(|e| failure::of_job(&e.to_string()))?;
         let mut running = Running { jobs: Arc::clone(self), id, ended: false };
         let waited = match job.deadline {
             Some(deadline) => timeout(deadline, self.wait(&running.id, news)).await,
             None => Ok(self.wait(&running.id, news).await),
         };
-        let Ok(status) = waited else { return Ok(Ended::Late) };
-        let status = status?;
+        let Ok(status) = waited else { return Ok(Some(Ended::Late)) };
+        let Some(status) = status? else { return Ok(None) };
         running.ended = true;
         match status.status {
             Some(Status::Successful(done)) => {
-                Ok(Ended::Well(Finished { partitions: latest(done.partition_location), running }))
+                Ok(Some(Ended::Well(Finished { partitions: latest(done.partition_location), running })))
             }
             Some(Status::Failed(failed)) => {
                 let refused = self.refused.lock().remove(&running.id);
@@ -167,18 +185,22 @@ impl Jobs {
         }
     }
 
-    /// The last news of a job.
-    async fn wait(&self, id: &JobId, mut news: mpsc::Receiver<JobStatus>) -> Result<JobStatus> {
+    /// The last news of a job; `None` when it was undone.
+    async fn wait(&self, id: &JobId, mut news: mpsc::Receiver<JobStatus>) -> Result<Option<JobStatus>> {
         let over = |status: &JobStatus| matches!(status.status, Some(Status::Successful(_) | Status::Failed(_)));
         loop {
-            match timeout(LOOK, news.recv()).await {
-                Ok(Some(status)) if over(&status) => return Ok(status),
+            let heard = timeout(LOOK, news.recv()).await;
+            if self.members.is_undone(id) {
+                return Ok(None);
+            }
+            match heard {
+                Ok(Some(status)) if over(&status) => return Ok(Some(status)),
                 Ok(Some(_)) => {}
                 // Silence, or a channel that is gone: the job's own record is right.
                 Ok(None) | Err(_) => {
                     let status = self.state.get_job_status(id).await.map_err(|e| failure::of_job(&e.to_string()))?;
                     match status {
-                        Some(status) if over(&status) => return Ok(status),
+                        Some(status) if over(&status) => return Ok(Some(status)),
                         Some(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                         None => return Err(failure::cluster("a job was lost", "run the statement again")),
                     }
@@ -239,6 +261,7 @@ impl Jobs {
             };
             let _ = timeout(Duration::from_secs(10), cancelled).await;
         }
+        self.members.forget_undone(&id);
         server.state.executor_manager.clean_up_job_data(id.clone());
         if let Err(error) = self.state.remove_job(&id).await {
             log::debug!("forgetting job {id}: {error}");

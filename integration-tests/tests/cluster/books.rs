@@ -43,7 +43,7 @@ async fn a_task_that_no_message_carries() {
     let error = error.unwrap_err();
     assert!(error.contains("SINEW-3401") && error.contains("bytes"), "{error}");
     assert_eq!(cluster.metric("sinew_executors"), Some(2.0), "they are not taken for dead");
-    assert_eq!(one(&session, &format!("SELECT count(*) FROM {files}")).await, 2_000.0);
+    assert_eq!(one(&session, &rows.counting()).await, 2_000.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +56,7 @@ async fn a_panic_is_an_error_of_its_statement() {
     let error = run(&session, &format!("SELECT sum(PANICS) FROM {files}")).await.unwrap_err();
     assert!(error.starts_with("SINEW-"), "{error}");
     assert!(cluster.log_of(0).contains("panicked"), "it was a panic\n{error}");
-    assert_eq!(one(&session, &format!("SELECT count(*) FROM {files}")).await, 2_000.0);
+    assert_eq!(one(&session, &rows.counting()).await, 2_000.0);
     // The process is the same one.
     assert!(cpu_seconds(before.0) >= before.1);
     assert_eq!(cluster.metric("sinew_executors"), Some(1.0));

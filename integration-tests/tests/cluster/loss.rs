@@ -36,7 +36,7 @@ async fn killed_at_random(seed: u64, rows: &Rows, query: &str, count: usize) {
             usual = usual.mul_f64(0.8);
         }
     }
-    assert_eq!(one(&session, &format!("SELECT count(*) FROM {}", rows.files("rows"))).await, rows.count as f64);
+    assert_eq!(one(&session, &rows.counting()).await, rows.count as f64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +136,7 @@ async fn all_are_lost() {
     assert!(error.contains("SINEW-3401") && error.contains("executor"), "{error}");
     assert!(took < Duration::from_secs(14), "{took:?}");
     // A new statement waits for one, and says that none came.
-    let count = format!("SELECT count(*) FROM {}", rows.files("rows"));
+    let count = rows.counting();
     let asked = Instant::now();
     let error = run(&session, &count).await.unwrap_err();
     let took = asked.elapsed();

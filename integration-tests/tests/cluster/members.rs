@@ -36,7 +36,7 @@ async fn an_executor_with_a_warehouse_of_its_own_gets_no_tasks() {
     let elsewhere = other.path().display().to_string();
     let stranger = cluster.add_executor_with(&["--warehouse", &elsewhere]);
     let session = cluster.session().await;
-    let count = format!("SELECT count(*) FROM {}", rows.files("rows"));
+    let count = rows.counting();
     crate::support::wait_until("a probe", async || cluster.scheduler_log().contains("it gets no tasks")).await;
     let error = run(&session, &count).await.unwrap_err();
     assert!(error.contains("SINEW-3401") && error.contains("does not share the warehouse"), "{error}");

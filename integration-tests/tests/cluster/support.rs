@@ -54,6 +54,11 @@ impl Rows {
         format!("'{}/'", self.path(name).display())
     }
 
+    /// A query that counts them, and must read them: the footers of the files say how many there are.
+    pub fn counting(&self) -> String {
+        format!("SELECT count(*) FROM {} WHERE c + 1 > 0", self.files("rows"))
+    }
+
     /// What trainings read.
     pub fn query(&self) -> String {
         format!("SELECT a, b, c, d, class, yes, y FROM {}", self.files("rows"))
