@@ -1,8 +1,7 @@
 //! Cancelled tasks stop: Ballista drops the task and leaves the tasks it spawned running.
 //!
-//! The operator stands below the writer of a stage, above its leaves, and wherever an operator may take batch
-//! after batch without coming back: an aggregate over a join of many rows asks until the join has ended. When
-//! the task ends, however it does, the token is cancelled, the streams end with an error, and everything below
+//! The operator stands below every other: an aggregate over a join of many rows asks for batch after batch
+//! without coming back, and would notice nothing above or far below it. When the task ends, however it does, the token is cancelled, the streams end with an error, and everything below
 //! them is dropped.
 
 use std::fmt;
@@ -12,7 +11,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
@@ -52,25 +51,18 @@ impl Token {
 /// # Errors
 /// When an operator does not take the place of its input.
 pub fn cancellable(plan: Arc<dyn ExecutionPlan>, token: &Token) -> Result<Arc<dyn ExecutionPlan>> {
-    let root = Arc::clone(&plan);
     let plan = plan.transform_down(|node| {
         // A pass comes back after every block, and looks at the scan below it.
         if node.is::<GradientExec>() {
             return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump));
         }
-        let children = node.children();
-        let every = Arc::ptr_eq(&node, &root)
-            || children.len() > 1
-            || !matches!(node.properties().emission_type, EmissionType::Incremental);
-        let wrapped = |child: &Arc<dyn ExecutionPlan>| every || child.children().is_empty();
-        if node.is::<CancelExec>() || !children.iter().any(|child| wrapped(child)) {
+        if node.is::<CancelExec>() || node.children().is_empty() {
             return Ok(Transformed::no(node));
         }
-        let children = children.into_iter().map(|child| match wrapped(child) {
-            true => Arc::new(CancelExec::new(Arc::clone(child), token.clone())) as Arc<dyn ExecutionPlan>,
-            false => Arc::clone(child),
-        });
-        let children = children.collect();
+        let wrapped = |child: &Arc<dyn ExecutionPlan>| {
+            Arc::new(CancelExec::new(Arc::clone(child), token.clone())) as Arc<dyn ExecutionPlan>
+        };
+        let children = node.children().into_iter().map(wrapped).collect();
         let recompute = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
         Ok(Transformed::yes(node.replace_children(children, recompute)?))
     })?;

@@ -163,7 +163,8 @@ impl Jobs {
             .build();
         let context = Arc::new(SessionContext::new_with_state(state));
         let (sender, news) = mpsc::channel(NEWS);
-        let submitted = self.server()?.submit_physical_plan(&job.name, context, Arc::clone(&job.plan), Some(sender)).await;
+        let submitted =
+            self.server()?.submit_physical_plan(&job.name, context, Arc::clone(&job.plan), Some(sender)).await;
         let id = submitted.map_err(|e| failure::of_job(&e.to_string()))?;
         let mut running = Running { jobs: Arc::clone(self), id, ended: false };
         let waited = match job.deadline {

@@ -84,7 +84,7 @@ async fn killed_during_queries() {
         cluster.wait_for(2);
     }
     // Both still take tasks of queries.
-    let ran = |number: usize| cluster.log_of(number).matches("run_task").count();
+    let ran = |number: usize| cluster.log_of(number).matches("Finished task").count();
     let before: Vec<usize> = alive.iter().map(|number| ran(*number)).collect();
     one(&session, &query).await;
     let after: Vec<usize> = alive.iter().map(|number| ran(*number)).collect();
