@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sinew_integration_tests::cluster::Cluster;
 use sinew_integration_tests::{run, weights};
 
-use crate::support::{Dice, PATIENCE, Rows, expected, long, one, start, steps, wait_until};
+use crate::support::{Dice, PATIENCE, Rows, expected, long, no_runs, one, start, steps};
 
 /// Kills one of two executors at random moments of a training, ten times.
 async fn killed_at_random(seed: u64, rows: &Rows, query: &str, count: usize) {
@@ -148,10 +148,7 @@ async fn all_are_lost() {
     let batches = waiting.await.unwrap().unwrap();
     assert_eq!(sinew_integration_tests::number(batches[0].column(0), 0), rows.count as f64);
     assert!(!cluster.warehouse().join("models/m/versions").exists());
-    wait_until("an empty folder of runs", async || {
-        std::fs::read_dir(cluster.warehouse().join("runs")).map_or(0, Iterator::count) == 0
-    })
-    .await;
+    no_runs(&cluster).await;
 }
 
 /// A connection that breaks says more than a missing sign of life.

@@ -134,6 +134,15 @@ pub async fn wait_until(what: &str, holds: impl AsyncFn() -> bool) {
     }
 }
 
+/// Waits until trainings have left no file of theirs in a warehouse.
+pub async fn no_runs(cluster: &Cluster) {
+    fn files(folder: &std::path::Path) -> usize {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
+    }
+    wait_until("an empty folder of runs", async || files(&cluster.warehouse().join("runs")) == 0).await;
+}
+
 /// Waits until so many steps of trainings have ended.
 pub async fn steps(cluster: &Cluster, count: usize) {
     let done = async || cluster.metric("sinew_steps_total").is_some_and(|steps| steps >= count as f64);
