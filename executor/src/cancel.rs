@@ -40,6 +40,10 @@ impl Drop for Guard {
 }
 
 impl Token {
+    fn is_cancelled(&self) -> bool {
+        *self.0.borrow() || self.0.has_changed().is_err()
+    }
+
     async fn cancelled(&mut self) {
         // An error means that the guard is gone, which says the same.
         let _ = self.0.wait_for(|ended| *ended).await;
@@ -129,10 +133,15 @@ impl ExecutionPlan for CancelExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, context)?;
         let (schema, token) = (self.input.schema(), self.token.clone());
-        let rows = futures::stream::try_unfold((input, token), |(mut input, mut token)| async move {
+        let stopped = || DataFusionError::Execution("the task was cancelled".into());
+        let rows = futures::stream::try_unfold((input, token), move |(mut input, mut token)| async move {
+            // Waiting says nothing to a loop that has used up its share of a thread; looking does.
+            if token.is_cancelled() {
+                return Err(stopped());
+            }
             tokio::select! {
                 biased;
-                () = token.cancelled() => Err(DataFusionError::Execution("the task was cancelled".into())),
+                () = token.cancelled() => Err(stopped()),
                 batch = input.next() => Ok(batch.transpose()?.map(|batch| (batch, (input, token)))),
             }
         });
