@@ -11,15 +11,14 @@ use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngin
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::SessionConfig;
 use sinew::SinewError;
 
-use crate::cancel::{CancelExec, Guard, guard};
+use crate::cancel::{Guard, cancellable, guard};
 use crate::clients::Clients;
 
-/// Puts a [`CancelExec`] below the writer of every stage.
+/// Makes every stage [`cancellable`].
 pub struct Engine {
     inner: DefaultExecutionEngine,
 }
@@ -43,12 +42,7 @@ impl ExecutionEngine for Engine {
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
         let (guard, token) = guard();
-        let below = plan
-            .children()
-            .into_iter()
-            .map(|child| Arc::new(CancelExec::new(Arc::clone(child), token.clone())) as Arc<dyn ExecutionPlan>);
-        let below = below.collect();
-        let plan = plan.replace_children(below, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
+        let plan = cancellable(plan, &token)?;
         let inner = self.inner.create_query_stage_exec(
             job_id,
             stage_id,

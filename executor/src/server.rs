@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::error::BallistaError;
+use ballista_core::registry::BallistaFunctionRegistry;
 use ballista_core::serde::BallistaPhysicalExtensionCodec;
 use ballista_core::utils::create_grpc_server;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use ballista_executor::flight_service::BallistaFlightService;
+use datafusion::execution::SessionStateBuilder;
 use sinew::daemon::{Settings, log, signals};
 use sinew::{Result, SinewError};
 use tonic::transport::server::TcpIncoming;
@@ -99,6 +101,11 @@ fn uuid() -> String {
     format!("{:012x}{:08x}", now.as_millis(), random as u32)
 }
 
+/// All functions of DataFusion: Ballista's own list lacks those over lists, structures and maps.
+fn functions() -> BallistaFunctionRegistry {
+    BallistaFunctionRegistry::from(&SessionStateBuilder::new_with_default_features().build())
+}
+
 async fn serve(settings: &Settings, folder: &Folder, id: &str, cores: usize) -> Result<End> {
     let host = settings.text("host").unwrap_or("127.0.0.1").to_string();
     let data = ports::listen(&host, settings.number("port", 0) as u16, "--port")?;
@@ -136,6 +143,7 @@ async fn serve(settings: &Settings, folder: &Folder, id: &str, cores: usize) -> 
         override_execution_engine: Some(Arc::new(Engine::new(Arc::new(Clients::default())))),
         override_config_producer: Some(Arc::clone(&resources.config)),
         override_runtime_producer: Some(Arc::clone(&resources.runtime)),
+        override_function_registry: Some(Arc::new(functions())),
         override_physical_codec: Some(sinew::codec(Arc::new(BallistaPhysicalExtensionCodec::default()))),
         override_arrow_flight_service: Some(Arc::new(move |work_dir, _, mut shutdown, grpc| {
             let listener = listener.lock().take();

@@ -1,7 +1,8 @@
 //! A physical plan as a job: submitted in this process, waited for, its results fetched, its traces removed.
 //!
 //! Ballista lists every result of a partition that was run again after an executor was lost; only the last of
-//! each counts. It may lose the news that a job has ended, so the job is looked at from time to time.
+//! each counts. A job of which a whole stage was undone is run again from its beginning, because Ballista counts
+//! some of its rows twice. It may lose the news that a job has ended, so the job is looked at from time to time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -38,12 +39,23 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// An executor that holds results answers sooner, or is lost.
 const CONNECT: Duration = Duration::from_secs(5);
 const ALIVE: Duration = Duration::from_secs(5);
+/// How often a job is run when executors are lost with results that others have begun to read.
+const ATTEMPTS: usize = 5;
 /// News of a job that may wait to be read.
 const NEWS: usize = 64;
 
 /// Whether a job has ended.
 fn over(status: &JobStatus) -> bool {
     matches!(status.status, Some(Status::Successful(_) | Status::Failed(_)))
+}
+
+/// Whether something has been so for as long as `limit`; `since` remembers from when on.
+fn for_long(since: &mut Option<Instant>, now: bool, limit: Duration) -> bool {
+    if !now {
+        *since = None;
+        return false;
+    }
+    since.get_or_insert_with(Instant::now).elapsed() >= limit
 }
 
 /// Connections to executors end when the other side does not answer any more, also while it is stopped.
@@ -163,7 +175,7 @@ impl Jobs {
     /// The error of the first task that failed for good.
     pub async fn run(self: &Arc<Self>, job: Job) -> Result<Ended> {
         self.wait_for_executors().await?;
-        self.submit(job, false).await
+        self.repeat(job, false).await
     }
 
     /// As [`Self::run`], also while no executor takes tasks.
@@ -171,29 +183,45 @@ impl Jobs {
     /// # Errors
     /// As for [`Self::run`].
     pub async fn run_on_anyone(self: &Arc<Self>, job: Job) -> Result<Ended> {
-        self.submit(job, true).await
+        self.repeat(job, true).await
     }
 
-    async fn submit(self: &Arc<Self>, job: Job, anyone: bool) -> Result<Ended> {
+    async fn repeat(self: &Arc<Self>, job: Job, anyone: bool) -> Result<Ended> {
+        for attempt in 1..=ATTEMPTS {
+            if let Some(ended) = self.attempt(&job, anyone).await? {
+                return Ok(ended);
+            }
+            log::warn!("job '{}' was undone by a lost executor in its attempt {attempt}", job.name);
+            self.wait_for_executors().await?;
+        }
+        Err(failure::cluster(
+            format!("executors were lost in each of {ATTEMPTS} attempts at a job"),
+            "look at their logs, and run the statement again",
+        ))
+    }
+
+    /// One attempt at a job; `None` when its result could not be trusted.
+    async fn attempt(self: &Arc<Self>, job: &Job, anyone: bool) -> Result<Option<Ended>> {
         let state = SessionStateBuilder::new()
             .with_config(job.context.session_config().clone())
             .with_runtime_env(job.context.runtime_env())
             .build();
         let context = Arc::new(SessionContext::new_with_state(state));
         let (sender, news) = mpsc::channel(NEWS);
-        let submitted = self.server()?.submit_physical_plan(&job.name, context, job.plan, Some(sender)).await;
+        let submitted =
+            self.server()?.submit_physical_plan(&job.name, context, Arc::clone(&job.plan), Some(sender)).await;
         let id = submitted.map_err(|e| failure::of_job(&e.to_string()))?;
         let mut running = Running { jobs: Arc::clone(self), id, ended: false };
         let waited = match job.deadline {
             Some(deadline) => timeout(deadline, self.wait(&running.id, news, anyone)).await,
             None => Ok(self.wait(&running.id, news, anyone).await),
         };
-        let Ok(status) = waited else { return Ok(Ended::Late) };
-        let status = status?;
+        let Ok(status) = waited else { return Ok(Some(Ended::Late)) };
+        let Some(status) = status? else { return Ok(None) };
         running.ended = true;
         match status.status {
             Some(Status::Successful(done)) => {
-                Ok(Ended::Well(Finished { partitions: latest(done.partition_location), running }))
+                Ok(Some(Ended::Well(Finished { partitions: latest(done.partition_location), running })))
             }
             Some(Status::Failed(failed)) => {
                 let refused = self.refused.lock().remove(&running.id);
@@ -203,32 +231,30 @@ impl Jobs {
         }
     }
 
-    /// The last news of a job. `anyone` says that it does not wait for an executor that takes tasks.
-    async fn wait(&self, id: &JobId, mut news: mpsc::Receiver<JobStatus>, anyone: bool) -> Result<JobStatus> {
+    /// The last news of a job; `None` when it was undone. `anyone` says that it does not wait for an executor that
+    /// takes tasks.
+    async fn wait(&self, id: &JobId, mut news: mpsc::Receiver<JobStatus>, anyone: bool) -> Result<Option<JobStatus>> {
         // Since when nobody could run it, and since when no book has it.
         let (mut alone, mut unknown) = (None, None);
         loop {
-            match timeout(LOOK, news.recv()).await {
-                Ok(Some(status)) if over(&status) => return Ok(status),
+            let heard = timeout(LOOK, news.recv()).await;
+            if self.members.is_undone(id) {
+                return Ok(None);
+            }
+            match heard {
+                Ok(Some(status)) if over(&status) => return Ok(Some(status)),
                 Ok(Some(_)) => continue,
                 // A channel that is gone says nothing any more.
                 Ok(None) => tokio::time::sleep(Duration::from_millis(20)).await,
                 Err(_) => {}
             }
-            let for_long = |since: &mut Option<Instant>, now: bool, limit: Duration| match now {
-                true => since.get_or_insert_with(Instant::now).elapsed() >= limit,
-                false => {
-                    *since = None;
-                    false
-                }
-            };
             // A job that is handed from one book to the next is in none of them for a moment.
             let status = self.state.get_job_status(id).await.map_err(|e| failure::of_job(&e.to_string()))?;
             if for_long(&mut unknown, status.is_none(), LOST) {
                 return Err(failure::cluster("a job was lost", "run the statement again"));
             }
             if let Some(status) = status.filter(over) {
-                return Ok(status);
+                return Ok(Some(status));
             }
             if for_long(&mut alone, !anyone && self.members.slots() == 0, self.grace + LOOK) {
                 return Err(self.no_executor());
@@ -284,6 +310,7 @@ impl Jobs {
             ended = matches!(self.state.get_job_status(&id).await, Ok(Some(status)) if over(&status));
         }
         self.refused.lock().remove(&id);
+        self.members.forget_undone(&id);
         server.state.executor_manager.clean_up_job_data(id.clone());
         if let Err(error) = self.state.remove_job(&id).await {
             log::debug!("forgetting job {id}: {error}");

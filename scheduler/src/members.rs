@@ -4,6 +4,10 @@
 //! any other takes it when that one is gone. They take no core away from queries, which share the rest by
 //! turns. How many cores are free is counted anew from the tasks that run, each time, because Ballista's own
 //! counters drift when stages are rolled back.
+//!
+//! Nor are stages done again that had ended: Ballista keeps what the undone attempt of a stage has told the next
+//! one, and the rows of tasks whose executors live on would count twice. Such a job gets no more tasks, and
+//! [`crate::jobs`] runs it again from its beginning.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -41,6 +45,8 @@ pub struct Members {
     blind: Mutex<HashMap<String, String>>,
     /// For each job that says where its partitions run: the executor of every partition.
     placements: Mutex<HashMap<String, Vec<String>>>,
+    /// Jobs of which a stage was undone.
+    undone: Mutex<HashSet<JobId>>,
 }
 
 impl Members {
@@ -94,6 +100,16 @@ impl Members {
     /// Says where the partitions of a job run, before it is submitted.
     pub fn place(&self, job: &str, executors: Vec<String>) {
         self.placements.lock().insert(job.into(), executors);
+    }
+
+    /// Whether a stage of a job was undone, so that its result cannot be trusted.
+    pub fn is_undone(&self, job: &JobId) -> bool {
+        self.undone.lock().contains(job)
+    }
+
+    /// Forgets that a job was undone.
+    pub fn forget_undone(&self, job: &JobId) {
+        self.undone.lock().remove(job);
     }
 
     /// Forgets a job.
@@ -175,6 +191,17 @@ impl Members {
     }
 }
 
+/// Whether a stage of a job runs for another time.
+fn again(graph: &dyn ExecutionGraph) -> bool {
+    graph.stages().values().any(|stage| match stage {
+        ExecutionStage::UnResolved(stage) => stage.stage_attempt_num > 0,
+        ExecutionStage::Resolved(stage) => stage.stage_attempt_num > 0,
+        ExecutionStage::Running(stage) => stage.stage_attempt_num > 0,
+        ExecutionStage::Successful(stage) => stage.stage_attempt_num > 0,
+        ExecutionStage::Failed(_) => false,
+    })
+}
+
 /// Cores that the running tasks of a job hold.
 fn count_running(graph: &dyn ExecutionGraph, busy: &mut HashMap<String, u32>) {
     for stage in graph.stages().values() {
@@ -201,7 +228,14 @@ impl ClusterState for Members {
             if !matches!(job.status, Some(job_status::Status::Running(_))) {
                 continue;
             }
-            let name = job.execution_graph.read().await.job_name().to_string();
+            let (name, again) = {
+                let graph = job.execution_graph.read().await;
+                (graph.job_name().to_string(), again(&**graph))
+            };
+            if again {
+                self.undone.lock().insert(id.clone());
+                continue;
+            }
             let placement = self.placements.lock().get(&name).cloned();
             match placement {
                 Some(placement) => {

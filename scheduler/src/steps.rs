@@ -147,11 +147,22 @@ impl Cluster {
         plan: Arc<dyn ExecutionPlan>,
         context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
-        let job = Job { name: format!("rows of {run}"), plan, context: Arc::clone(context), deadline: None };
-        match self.jobs.run(job).await? {
-            Ended::Well(finished) => collect(&finished).await.map(|rows| rows.into_iter().flatten().collect()),
-            Ended::Late => Err(failure::cluster("writing rows has no deadline", "this is a defect")),
+        let name = format!("rows of {run}");
+        for _ in 0..ATTEMPTS {
+            let job = Job { name: name.clone(), plan: Arc::clone(&plan), context: Arc::clone(context), deadline: None };
+            let Ended::Well(finished) = self.jobs.run(job).await? else {
+                return Err(failure::cluster("writing rows has no deadline", "this is a defect"));
+            };
+            // An executor may be lost with the list of files that it wrote.
+            match collect(&finished).await {
+                Ok(rows) => return Ok(rows.into_iter().flatten().collect()),
+                Err(error) => log::warn!("{name} are written again: {error}"),
+            }
         }
+        Err(failure::cluster(
+            format!("the rows of the training's query were lost in {ATTEMPTS} attempts to write them"),
+            "look at the executors' logs, and run the statement again",
+        ))
     }
 
     /// A value that is too large for a plan, as an address.

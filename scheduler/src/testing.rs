@@ -13,6 +13,9 @@ use ballista_scheduler::planner::DefaultDistributedPlanner;
 use ballista_scheduler::state::execution_graph::{ExecutionGraph, ExecutionGraphBox, StaticExecutionGraph};
 use datafusion::arrow::array::{Int32Array, RecordBatch};
 use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 use datafusion::prelude::SessionConfig;
 
 use crate::members::Members;
@@ -46,6 +49,18 @@ pub async fn members(cores: &[(&str, u32)]) -> ballista_core::error::Result<Memb
 pub fn graph(name: &str, partitions: usize) -> Result<ExecutionGraphBox, Box<dyn std::error::Error>> {
     let row = RecordBatch::try_from_iter([("x", Arc::new(Int32Array::from(vec![1])) as _)])?;
     let plan = MemorySourceConfig::try_new_exec(&vec![vec![row.clone()]; partitions], row.schema(), None)?;
+    graph_of(name, plan)
+}
+
+/// A job of two stages with so many partitions each, the first ready to run.
+pub fn shuffle(name: &str, partitions: usize) -> Result<ExecutionGraphBox, Box<dyn std::error::Error>> {
+    let row = RecordBatch::try_from_iter([("x", Arc::new(Int32Array::from(vec![1])) as _)])?;
+    let plan = MemorySourceConfig::try_new_exec(&vec![vec![row.clone()]; partitions], row.schema(), None)?;
+    let hash = Partitioning::Hash(vec![Arc::new(Column::new("x", 0))], partitions);
+    graph_of(name, Arc::new(RepartitionExec::try_new(plan, hash)?))
+}
+
+fn graph_of(name: &str, plan: Arc<dyn ExecutionPlan>) -> Result<ExecutionGraphBox, Box<dyn std::error::Error>> {
     let config = Arc::new(SessionConfig::new_with_ballista());
     let mut planner = DefaultDistributedPlanner::new();
     let job = JobId::from(name.to_string());

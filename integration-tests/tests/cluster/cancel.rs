@@ -6,14 +6,21 @@ use sinew_integration_tests::cluster::{Cluster, cpu_seconds};
 
 use crate::support::{Rows, drop_when, long, one, steps, wait_until};
 
-/// Executors do nothing two seconds after a statement was dropped; nothing of it is left.
+/// Executors soon do nothing after a statement was dropped; nothing of it is left.
 async fn idle(cluster: &Cluster, executors: usize) {
-    tokio::time::sleep(Duration::from_secs(2)).await;
     let used = || (0..executors).map(|number| cpu_seconds(cluster.executor(number))).collect::<Vec<_>>();
-    let before = used();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    for (before, after) in before.iter().zip(used()) {
-        assert!(after - before < 0.15, "an executor works on: {} s in 1 s\n{}", after - before, cluster.logs());
+    let dropped = used();
+    // Time of the processor, not of the clock: others use this machine, too.
+    loop {
+        let before = used();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let after = used();
+        if before.iter().zip(&after).all(|(before, after)| after - before < 0.1) {
+            break;
+        }
+        for (dropped, after) in dropped.iter().zip(after) {
+            assert!(after - dropped < 2.0, "an executor works on: {} s\n{}", after - dropped, cluster.logs());
+        }
     }
     wait_until("an empty list of jobs", async || cluster.get("/api/jobs").unwrap() == "[]").await;
 }
@@ -60,5 +67,5 @@ async fn while_rows_are_joined() {
     drop_when(&session, &query, async || busy(&cluster, 2).await).await;
     idle(&cluster, 2).await;
     // The cluster is as it was.
-    assert_eq!(one(&session, &format!("SELECT count(*) FROM {files}")).await, rows.count as f64);
+    assert_eq!(one(&session, &rows.counting()).await, rows.count as f64);
 }

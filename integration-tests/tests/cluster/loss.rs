@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sinew_integration_tests::cluster::Cluster;
 use sinew_integration_tests::{run, weights};
 
-use crate::support::{Dice, PATIENCE, Rows, expected, long, one, start, steps, wait_until};
+use crate::support::{Dice, PATIENCE, Rows, expected, long, no_runs, one, start, steps};
 
 /// Kills one of two executors at random moments of a training, ten times.
 async fn killed_at_random(seed: u64, rows: &Rows, query: &str, count: usize) {
@@ -36,7 +36,7 @@ async fn killed_at_random(seed: u64, rows: &Rows, query: &str, count: usize) {
             usual = usual.mul_f64(0.8);
         }
     }
-    assert_eq!(one(&session, &format!("SELECT count(*) FROM {}", rows.files("rows"))).await, rows.count as f64);
+    assert_eq!(one(&session, &rows.counting()).await, rows.count as f64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +84,7 @@ async fn killed_during_queries() {
         cluster.wait_for(2);
     }
     // Both still take tasks of queries.
-    let ran = |number: usize| cluster.log_of(number).matches("run_task").count();
+    let ran = |number: usize| cluster.log_of(number).matches("Finished task").count();
     let before: Vec<usize> = alive.iter().map(|number| ran(*number)).collect();
     one(&session, &query).await;
     let after: Vec<usize> = alive.iter().map(|number| ran(*number)).collect();
@@ -136,7 +136,7 @@ async fn all_are_lost() {
     assert!(error.contains("SINEW-3401") && error.contains("executor"), "{error}");
     assert!(took < Duration::from_secs(14), "{took:?}");
     // A new statement waits for one, and says that none came.
-    let count = format!("SELECT count(*) FROM {}", rows.files("rows"));
+    let count = rows.counting();
     let asked = Instant::now();
     let error = run(&session, &count).await.unwrap_err();
     let took = asked.elapsed();
@@ -148,10 +148,7 @@ async fn all_are_lost() {
     let batches = waiting.await.unwrap().unwrap();
     assert_eq!(sinew_integration_tests::number(batches[0].column(0), 0), rows.count as f64);
     assert!(!cluster.warehouse().join("models/m/versions").exists());
-    wait_until("an empty folder of runs", async || {
-        std::fs::read_dir(cluster.warehouse().join("runs")).map_or(0, Iterator::count) == 0
-    })
-    .await;
+    no_runs(&cluster).await;
 }
 
 /// A connection that breaks says more than a missing sign of life.

@@ -36,7 +36,7 @@ async fn an_executor_with_a_warehouse_of_its_own_gets_no_tasks() {
     let elsewhere = other.path().display().to_string();
     let stranger = cluster.add_executor_with(&["--warehouse", &elsewhere]);
     let session = cluster.session().await;
-    let count = format!("SELECT count(*) FROM {}", rows.files("rows"));
+    let count = rows.counting();
     crate::support::wait_until("a probe", async || cluster.scheduler_log().contains("it gets no tasks")).await;
     let error = run(&session, &count).await.unwrap_err();
     assert!(error.contains("SINEW-3401") && error.contains("does not share the warehouse"), "{error}");
@@ -44,8 +44,8 @@ async fn an_executor_with_a_warehouse_of_its_own_gets_no_tasks() {
     // Beside one that can be used, it is left alone.
     cluster.add_executor();
     cluster.wait_for(1);
-    let before = cluster.log_of(stranger).matches("run_task").count();
+    let before = cluster.log_of(stranger).matches("Finished task").count();
     assert_eq!(one(&session, &count).await, 2_000.0);
     run(&session, &long("m", 5, &rows.joined())).await.unwrap();
-    assert_eq!(cluster.log_of(stranger).matches("run_task").count(), before);
+    assert_eq!(cluster.log_of(stranger).matches("Finished task").count(), before);
 }

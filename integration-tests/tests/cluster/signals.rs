@@ -29,7 +29,7 @@ async fn a_scheduler_frees_its_ports() {
     let rows = Rows::new(2_000, 2).await;
     let mut cluster = Cluster::start(1);
     let session = cluster.session().await;
-    run(&session, &format!("SELECT count(*) FROM {}", rows.files("rows"))).await.unwrap();
+    run(&session, &rows.counting()).await.unwrap();
     let (door, private) = (cluster.url().replace("grpc://", ""), cluster.private().to_string());
     drop(session);
     assert!(cluster.stop_scheduler(), "it ends with 0");

@@ -54,6 +54,11 @@ impl Rows {
         format!("'{}/'", self.path(name).display())
     }
 
+    /// A query that counts them, and must read them: the footers of the files say how many there are.
+    pub fn counting(&self) -> String {
+        format!("SELECT count(*) FROM {} WHERE c + 1 > 0", self.files("rows"))
+    }
+
     /// What trainings read.
     pub fn query(&self) -> String {
         format!("SELECT a, b, c, d, class, yes, y FROM {}", self.files("rows"))
@@ -127,6 +132,15 @@ pub async fn wait_until(what: &str, holds: impl AsyncFn() -> bool) {
         assert!(started.elapsed() < PATIENCE, "{what} did not come");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits until trainings have left no file of theirs in a warehouse.
+pub async fn no_runs(cluster: &Cluster) {
+    fn files(folder: &std::path::Path) -> usize {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
+    }
+    wait_until("an empty folder of runs", async || files(&cluster.warehouse().join("runs")) == 0).await;
 }
 
 /// Waits until so many steps of trainings have ended.

@@ -5,7 +5,7 @@ use ballista_core::serde::protobuf::{JobStatus, RunningJob};
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
 
 use super::*;
-use crate::testing::{Done, graph, members, metadata, succeeded};
+use crate::testing::{Done, graph, members, metadata, shuffle, succeeded};
 
 fn running(jobs: Vec<ExecutionGraphBox>) -> Arc<HashMap<JobId, JobInfoCache>> {
     let status = |id: &JobId| JobStatus {
@@ -85,5 +85,28 @@ async fn an_executor_that_was_not_tried_or_is_leaving_gets_no_tasks() -> Done {
     members.place("step", vec!["e0".into(), "lost".into()]);
     let jobs = running(vec![graph("query", 5)?, graph("step", 2)?]);
     assert!(bind(&members, &jobs).await?.iter().all(|(id, _)| id == "e0"));
+    Ok(())
+}
+
+/// The first stage has ended on both executors and the second runs when one of them is lost.
+#[tokio::test]
+async fn a_job_of_which_a_stage_was_undone_gets_no_more_tasks() -> Done {
+    let members = members(&[("e0", 1), ("e1", 1)]).await?;
+    let jobs = running(vec![shuffle("query", 2)?]);
+    let id = JobId::from("query".to_string());
+    let job = &jobs[&id].execution_graph;
+    for (executor, task) in bind(&members, &jobs).await? {
+        let cores = metadata(&executor, 1);
+        job.write().await.update_task_status(&cores, vec![succeeded(&(executor, task))], 4, 4)?;
+    }
+    job.write().await.revive();
+    assert_eq!(bind(&members, &jobs).await?.len(), 2, "the second stage runs");
+    assert!(!members.is_undone(&id));
+    members.remove_executor("e1").await?;
+    job.write().await.reset_stages_on_lost_executor("e1")?;
+    assert!(bind(&members, &jobs).await?.is_empty());
+    assert!(members.is_undone(&id));
+    members.forget_undone(&id);
+    assert!(!members.is_undone(&id));
     Ok(())
 }
