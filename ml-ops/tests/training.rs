@@ -194,7 +194,7 @@ async fn a_training_goes_on_from_every_checkpoint_to_the_same_bytes() {
     let float = |name: &'static str, value: f64| (name, ParamValue::Float(value));
     let solver = |name: &'static str| ("solver", ParamValue::text(name));
     let data = table(3_001, &in_order(3_001));
-    let mut cases: Vec<(&str, Vec<(&str, ParamValue)>, RecordBatch)> = Vec::new();
+    let mut cases: Vec<Case> = Vec::new();
     for family in ["logistic_regression", "linear_regression"] {
         for name in ["auto", "newton", "lbfgs", "gd", "sgd", "adam"] {
             for penalty in [vec![], vec![float("reg_param", 0.02), float("elastic_net_param", 0.5)]] {

@@ -33,7 +33,7 @@ impl CopyNode {
 
 impl CopyNode {
     /// Whether the target is one file, by the rule that DataFusion goes by.
-    fn into_one_file(&self) -> bool {
+    fn writes_one_file(&self) -> bool {
         let LogicalPlan::Copy(copy) = &self.copy else { return false };
         let url = ListingTableUrl::parse(&copy.output_url);
         copy.partition_by.is_empty() && url.is_ok_and(|url| !url.is_collection() && url.file_extension().is_some())
@@ -97,7 +97,7 @@ impl ExtensionPlanner for CopyPlanner {
         match (node.as_any().downcast_ref::<CopyNode>(), physical_inputs) {
             (Some(node), [sink]) => {
                 let copy = CopyExec::new(Arc::clone(sink));
-                Ok(Some(Arc::new(if node.into_one_file() { copy.into_one_file() } else { copy })))
+                Ok(Some(Arc::new(if node.writes_one_file() { copy.into_one_file() } else { copy })))
             }
             _ => Ok(None),
         }
