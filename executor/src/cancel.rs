@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
@@ -18,6 +19,9 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 use futures::StreamExt;
 use sinew_ml::operators::GradientExec;
 use tokio::sync::watch;
+
+/// How long a loop over batches may keep a thread for itself.
+const SHARE: Duration = Duration::from_millis(10);
 
 /// Says to the streams of a task that it has ended.
 #[derive(Clone, Debug)]
@@ -134,7 +138,13 @@ impl ExecutionPlan for CancelExec {
         let input = self.input.execute(partition, context)?;
         let (schema, token) = (self.input.schema(), self.token.clone());
         let stopped = || DataFusionError::Execution("the task was cancelled".into());
-        let rows = futures::stream::try_unfold((input, token), move |(mut input, mut token)| async move {
+        let state = (input, token, Instant::now());
+        let rows = futures::stream::try_unfold(state, move |(mut input, mut token, mut yielded)| async move {
+            // Its end is noticed on this thread, if there is only this one.
+            if yielded.elapsed() > SHARE {
+                tokio::task::yield_now().await;
+                yielded = Instant::now();
+            }
             // Waiting says nothing to a loop that has used up its share of a thread; looking does.
             if token.is_cancelled() {
                 return Err(stopped());
@@ -142,7 +152,7 @@ impl ExecutionPlan for CancelExec {
             tokio::select! {
                 biased;
                 () = token.cancelled() => Err(stopped()),
-                batch = input.next() => Ok(batch.transpose()?.map(|batch| (batch, (input, token)))),
+                batch = input.next() => Ok(batch.transpose()?.map(|batch| (batch, (input, token, yielded)))),
             }
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))

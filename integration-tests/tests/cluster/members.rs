@@ -1,9 +1,9 @@
-//! Executors that come late, or cannot be used.
+//! Executors that come late.
 
 use sinew_integration_tests::cluster::{Cluster, cpu_seconds};
-use sinew_integration_tests::{run, weights};
+use sinew_integration_tests::weights;
 
-use crate::support::{Rows, expected, long, one, start, steps};
+use crate::support::{Rows, expected, long, start, steps};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_executor_takes_its_part() {
@@ -26,26 +26,4 @@ async fn a_late_executor_takes_its_part() {
     assert!(cpu_seconds(cluster.executor(late)) > seconds);
     training.await.unwrap().unwrap();
     assert!(weights(&cluster.warehouse(), "m") == expected);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_executor_with_a_warehouse_of_its_own_gets_no_tasks() {
-    let rows = Rows::new(2_000, 2).await;
-    let mut cluster = Cluster::with(0, &["--grace", "2"]);
-    let other = tempfile::tempdir().unwrap();
-    let elsewhere = other.path().display().to_string();
-    let stranger = cluster.add_executor_with(&["--warehouse", &elsewhere]);
-    let session = cluster.session().await;
-    let count = rows.counting();
-    crate::support::wait_until("a probe", async || cluster.scheduler_log().contains("it gets no tasks")).await;
-    let error = run(&session, &count).await.unwrap_err();
-    assert!(error.contains("SINEW-3401") && error.contains("does not share the warehouse"), "{error}");
-    assert!(error.contains(&cluster.warehouse().display().to_string()), "{error}");
-    // Beside one that can be used, it is left alone.
-    cluster.add_executor();
-    cluster.wait_for(1);
-    let before = cluster.log_of(stranger).matches("Finished task").count();
-    assert_eq!(one(&session, &count).await, 2_000.0);
-    run(&session, &long("m", 5, &rows.joined())).await.unwrap();
-    assert_eq!(cluster.log_of(stranger).matches("Finished task").count(), before);
 }
