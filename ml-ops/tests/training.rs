@@ -189,6 +189,9 @@ fn wide(rows: usize) -> RecordBatch {
     RecordBatch::try_from_iter([("a", Arc::clone(narrow.column(0))), ("c", kinds), ("y", label)]).unwrap()
 }
 
+/// A family, its options, and rows.
+type Case = (&'static str, Vec<(&'static str, ParamValue)>, RecordBatch);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_training_goes_on_from_every_checkpoint_to_the_same_bytes() {
     let float = |name: &'static str, value: f64| (name, ParamValue::Float(value));
