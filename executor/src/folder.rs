@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use sinew::{Result, SinewError};
 
 const LOCK: &str = "lock";
-/// Held while an executor makes its folder and looks for those of the dead.
-const GATE: &str = ".starting";
 
 /// A folder that is held by this process.
 #[derive(Debug)]
@@ -32,7 +30,7 @@ impl Folder {
         };
         fs::create_dir_all(root).map_err(failed)?;
         // One at a time: a folder whose lock was not taken yet looks like that of a process that is gone.
-        let gate = File::create(root.join(GATE)).map_err(failed)?;
+        let gate = File::open(root).map_err(failed)?;
         gate.lock().map_err(failed)?;
         fs::create_dir_all(&path).map_err(failed)?;
         let lock = File::create(path.join(LOCK)).map_err(failed)?;

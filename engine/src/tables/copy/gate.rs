@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::error::SinewError;
+use crate::storage::failure::ours;
 
 /// Whether objects may appear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,10 +59,13 @@ impl Gate {
 
     /// Keeps why the store could not be written: the writers above it say less.
     fn keep(&self, path: &Path, error: object_store::Error) -> object_store::Error {
-        let what = format!("writing '/{path}'");
-        let kept = SinewError::Io { what, source: std::io::Error::other(error.to_string()) };
+        let text = error.to_string();
+        let kept = ours(error).unwrap_or_else(|error| {
+            let what = format!("writing '/{path}'");
+            SinewError::Io { what, source: std::io::Error::other(error.to_string()) }
+        });
         self.failure.lock().get_or_insert_with(|| kept.into());
-        error
+        object_store::Error::Generic { store: "COPY", source: text.into() }
     }
 
     /// Waits until objects may appear.
