@@ -60,7 +60,8 @@ impl ExecutionEngine for Engine {
 /// would lose their codes. What Ballista itself acts on stays as it is.
 fn readable(error: DataFusionError) -> DataFusionError {
     match words(&error) {
-        Some(text) => DataFusionError::Execution(text),
+        // What a session spills to, an executor has in its work folder.
+        Some(text) => DataFusionError::Execution(text.replace("--spill-dir", "--work-dir")),
         None => error,
     }
 }

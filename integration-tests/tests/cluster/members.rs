@@ -1,9 +1,9 @@
-//! Executors that come late.
+//! Executors that come late, and one that does not share the warehouse.
 
 use sinew_integration_tests::cluster::{Cluster, cpu_seconds};
-use sinew_integration_tests::weights;
+use sinew_integration_tests::{run, weights};
 
-use crate::support::{Rows, expected, long, start, steps};
+use crate::support::{Rows, expected, long, one, start, steps, wait_until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_executor_takes_its_part() {
@@ -26,4 +26,20 @@ async fn a_late_executor_takes_its_part() {
     assert!(cpu_seconds(cluster.executor(late)) > seconds);
     training.await.unwrap().unwrap();
     assert!(weights(&cluster.warehouse(), "m") == expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_share_the_warehouse_gets_no_tasks() {
+    let rows = Rows::new(2_000, 2).await;
+    let mut cluster = Cluster::start(0);
+    cluster.add_executor_without_the_warehouse();
+    wait_until("the verdict", async || cluster.scheduler_log().contains("does not share the warehouse")).await;
+    assert_eq!(cluster.metric("sinew_executors"), Some(0.0));
+    let session = cluster.session().await;
+    let error = run(&session, &rows.counting()).await.unwrap_err();
+    assert!(error.contains("SINEW-3401") && error.contains("does not share the warehouse"), "{error}");
+    // One that does is enough.
+    cluster.add_executor();
+    cluster.wait_for(1);
+    assert_eq!(one(&session, &rows.counting()).await, 2_000.0);
 }
