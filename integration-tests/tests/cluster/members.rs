@@ -1,5 +1,7 @@
 //! Executors that come late, and one that does not share the warehouse.
 
+use std::process::Command;
+
 use sinew_integration_tests::cluster::{Cluster, cpu_seconds};
 use sinew_integration_tests::{run, weights};
 
@@ -30,6 +32,10 @@ async fn a_late_executor_takes_its_part() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_share_the_warehouse_gets_no_tasks() {
+    if !Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: a mount namespace needs the rights of root");
+        return;
+    }
     let rows = Rows::new(2_000, 2).await;
     let mut cluster = Cluster::start(0);
     cluster.add_executor_without_the_warehouse();
