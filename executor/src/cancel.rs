@@ -1,8 +1,8 @@
 //! Cancelled tasks stop: Ballista drops the task and leaves the tasks it spawned running.
 //!
 //! The operator stands below every other: an aggregate over a join of many rows asks for batch after batch
-//! without coming back, and would notice nothing above or far below it. When the task ends, however it does, the token is cancelled, the streams end with an error, and everything below
-//! them is dropped.
+//! without coming back, and would notice nothing above or far below it. When the task ends, however it does, the
+//! token is cancelled, the streams end with an error, and everything below them is dropped.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
-use sinew_ml::operators::GradientExec;
+use sinew_ml::operators::{GradientExec, only_child};
 use tokio::sync::watch;
 
 /// How long a loop over batches may keep a thread for itself.
@@ -121,13 +121,11 @@ impl ExecutionPlan for CancelExec {
 
     fn replace_children(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::new(input, self.token.clone()))),
-            _ => Err(DataFusionError::Internal("CancelExec has one child".into())),
-        }
+        let input = only_child(self.name(), children)?;
+        Ok(Arc::new(Self::new(input, self.token.clone())))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {

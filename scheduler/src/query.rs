@@ -32,7 +32,7 @@ use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use sinew::tables::CopyExec;
-use sinew_ml::operators::TrainExec;
+use sinew_ml::operators::{TrainExec, only_child};
 
 use crate::failure;
 use crate::jobs::{Ended, Finished, Job, Jobs};
@@ -192,13 +192,11 @@ impl ExecutionPlan for ClusterExec {
 
     fn replace_children(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(plan), true) => Ok(Arc::new(Self::new(plan, Arc::clone(&self.jobs)))),
-            _ => Err(DataFusionError::Internal("ClusterExec has one child".into())),
-        }
+        let plan = only_child(self.name(), children)?;
+        Ok(Arc::new(Self::new(plan, Arc::clone(&self.jobs))))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {

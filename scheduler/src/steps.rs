@@ -23,7 +23,6 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 use serde::Serialize;
-use sinew::SinewError;
 use sinew::tables::{Materialized, put_in_run, remove_run};
 use sinew::warehouse::Location;
 use sinew_ml::operators::parcel::{Address, digest, encode};
@@ -320,10 +319,10 @@ impl StepRunner for Cluster {
                 return Ok(batches);
             }
         }
-        Err(DataFusionError::External(Box::new(SinewError::Cluster {
-            reason: format!("a step of the training came to no result in {ATTEMPTS} attempts"),
-            hint: "look at the scheduler's and the executors' logs, and run the statement again".into(),
-        })))
+        Err(failure::cluster(
+            format!("a step of the training came to no result in {ATTEMPTS} attempts"),
+            "look at the scheduler's and the executors' logs, and run the statement again",
+        ))
     }
 
     fn slots(&self) -> Option<usize> {

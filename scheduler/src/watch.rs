@@ -69,31 +69,21 @@ impl Watch {
         let context = self.session.context().task_ctx();
         let cores = self.jobs.members.cores_of(id);
         let mut pause = PAUSE;
-        let proven = loop {
-            match prove(&self.jobs, &self.warehouse, id, Arc::clone(&context)).await {
-                Ok(()) => break Ok(()),
-                Err(reason) => {
-                    log::error!("{reason}; it gets no tasks until it does");
-                    self.jobs.members.set_blind(id, Some(reason.clone()));
-                    sleep(pause).await;
-                    pause = (pause * 2).min(LAST_PAUSE);
-                    if self.jobs.members.get_executor_metadata(id).await.is_err() {
-                        break Err(reason);
-                    }
-                }
+        while let Err(reason) = prove(&self.jobs, &self.warehouse, id, Arc::clone(&context)).await {
+            log::error!("{reason}; it gets no tasks until it does");
+            self.jobs.members.set_blind(id, Some(reason));
+            sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+            if self.jobs.members.get_executor_metadata(id).await.is_err() {
+                return;
             }
-        };
-        match proven {
-            Ok(()) => {
-                log::info!("executor {id} takes tasks: {cores} cores");
-                self.jobs.members.set_blind(id, None);
-                // Jobs that wait are looked at again when a task reports.
-                let nothing = UpdateTaskStatusParams { executor_id: id.into(), task_status: Vec::new() };
-                if let Err(status) = SchedulerGrpc::update_task_status(&*self.server, Request::new(nothing)).await {
-                    log::warn!("waking jobs that wait: {status}");
-                }
-            }
-            Err(reason) => log::debug!("executor {id} has left: {reason}"),
+        }
+        log::info!("executor {id} takes tasks: {cores} cores");
+        self.jobs.members.set_blind(id, None);
+        // Jobs that wait are looked at again when a task reports.
+        let nothing = UpdateTaskStatusParams { executor_id: id.into(), task_status: Vec::new() };
+        if let Err(status) = SchedulerGrpc::update_task_status(&*self.server, Request::new(nothing)).await {
+            log::warn!("waking jobs that wait: {status}");
         }
     }
 

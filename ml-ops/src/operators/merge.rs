@@ -65,7 +65,7 @@ async fn merge(mut rows: SendableRecordBatchStream) -> Result<Option<RecordBatch
         let partials = partials.as_binary_opt::<i32>().ok_or_else(odd)?;
         let names = names.as_binary_opt::<i32>().ok_or_else(odd)?;
         for row in 0..batch.num_rows() {
-            let part: Partial = postcard::from_bytes(partials.value(row)).map_err(|_| odd())?;
+            let part = Partial::decode(partials.value(row))?;
             match &mut total {
                 Some(total) => total.merge(part)?,
                 None => total = Some(part),
@@ -78,7 +78,7 @@ async fn merge(mut rows: SendableRecordBatchStream) -> Result<Option<RecordBatch
         }
     }
     let Some(total) = total else { return Ok(None) };
-    let bytes = postcard::to_allocvec(&total).map_err(|e| MlError::Internal(format!("encoding a partial: {e}")))?;
+    let bytes = total.encode()?;
     let binary = |bytes: &[u8]| -> ArrayRef { Arc::new(BinaryArray::from_vec(vec![bytes])) };
     let number = |value: u64| -> ArrayRef { Arc::new(UInt64Array::from(vec![value])) };
     let columns = vec![binary(&bytes), number(sums[0]), binary(&units), number(sums[1]), number(sums[2])];

@@ -49,8 +49,11 @@ fn properties(schema: SchemaRef, partitions: usize, emission: EmissionType) -> A
     ))
 }
 
-/// The one child an operator of ours has.
-fn only_child(
+/// The one child an operator has.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub fn only_child(
     name: &str,
     mut children: Vec<Arc<dyn datafusion::physical_plan::ExecutionPlan>>,
 ) -> datafusion::error::Result<Arc<dyn datafusion::physical_plan::ExecutionPlan>> {

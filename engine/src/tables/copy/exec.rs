@@ -12,6 +12,7 @@ use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
+use sinew_ml::operators::only_child;
 
 use super::gate::{Gate, gated};
 use crate::error::SinewError;
@@ -71,13 +72,11 @@ impl ExecutionPlan for CopyExec {
 
     fn replace_children(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(sink), true) => Ok(Arc::new(Self { one_file: self.one_file, ..Self::new(sink) })),
-            _ => Err(SinewError::Internal("a copy has one input".into()).into()),
-        }
+        let sink = only_child(self.name(), children)?;
+        Ok(Arc::new(Self { one_file: self.one_file, ..Self::new(sink) }))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {

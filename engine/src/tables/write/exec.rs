@@ -19,9 +19,10 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
 };
 
+use sinew_ml::operators::only_child;
+
 use super::file::Files;
 use super::target::{Target, row, schema};
-use crate::error::SinewError;
 
 /// Writes the rows of its input as Parquet files.
 #[derive(Clone, Debug)]
@@ -81,13 +82,11 @@ impl ExecutionPlan for WriteExec {
 
     fn replace_children(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::new(Arc::clone(&self.target), input))),
-            _ => Err(SinewError::Internal("a write has one input".into()).into()),
-        }
+        let input = only_child(self.name(), children)?;
+        Ok(Arc::new(Self::new(Arc::clone(&self.target), input)))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
