@@ -13,6 +13,7 @@ mod assembly;
 mod assign;
 mod failure;
 mod jobs;
+mod joins;
 mod launch;
 mod members;
 mod metrics;

@@ -18,6 +18,7 @@ use sinew::{Host, Result, Session, SinewError};
 
 use crate::assembly::{Ballista, assemble};
 use crate::jobs::internal;
+use crate::joins::Joins;
 use crate::metrics::Metrics;
 use crate::private::{self, Private};
 use crate::query::Distribute;
@@ -95,8 +96,10 @@ async fn host(settings: &Settings) -> Result<()> {
     let stores = sinew::storage::registry(&options);
     let warehouse = Location::open(options.warehouse(), stores.as_ref())?;
     let metrics = Arc::new(Metrics::default());
+    let hash_join = usize::try_from(settings.number("hash_join_bytes", 256 << 20)).unwrap_or(usize::MAX);
     let host = Host {
-        config: SessionConfig::new_with_ballista(),
+        // Which hash joins become sorts is for `joins.rs` to say.
+        config: SessionConfig::new_with_ballista().set_bool("datafusion.optimizer.prefer_hash_join", true),
         runner: Arc::new(Cluster::new(
             Arc::clone(&jobs),
             warehouse.clone(),
@@ -104,6 +107,7 @@ async fn host(settings: &Settings) -> Result<()> {
             Arc::clone(&metrics),
         )),
         logical_rules: vec![Arc::new(NotInSubqueryRewrite::new())],
+        join_rules: vec![Arc::new(Joins::new(hash_join))],
         rules: vec![Arc::new(Distribute::new(Arc::clone(&jobs), Arc::clone(&codec)))],
     };
     let session = Session::hosted(options, host)?;

@@ -11,7 +11,7 @@ pub const DAEMON: DaemonSpec = DaemonSpec {
     options: &OPTIONS,
 };
 
-static OPTIONS: [OptionSpec; 10] = [
+static OPTIONS: [OptionSpec; 11] = [
     OptionSpec {
         name: "listen",
         kind: OptionKind::Text,
@@ -63,6 +63,14 @@ static OPTIONS: [OptionSpec; 10] = [
         at_start: true,
         doc: "Results of a training step that are larger together are merged on executors before the scheduler \
               reads them",
+    },
+    OptionSpec {
+        name: "hash_join_bytes",
+        kind: OptionKind::Bytes,
+        default: "268435456",
+        at_start: true,
+        doc: "A join hashes the smaller of its sides when that is estimated to have at most so many bytes in each \
+              task; else both sides are sorted, which can go to disk",
     },
     OptionSpec {
         name: "drain",

@@ -13,6 +13,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -65,6 +66,8 @@ pub struct Host {
     pub runner: Arc<dyn StepRunner>,
     /// Rules that look at every logical plan, before DataFusion's own.
     pub logical_rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
+    /// Rules that look at every physical plan once its joins are chosen, before sorts and exchanges are placed.
+    pub join_rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
     /// Rules that look at every physical plan, after DataFusion's own.
     pub rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
 }
@@ -72,7 +75,13 @@ pub struct Host {
 impl Host {
     /// Everything runs in this process.
     pub fn embedded() -> Self {
-        Self { config: SessionConfig::new(), runner: Arc::new(Local), logical_rules: Vec::new(), rules: Vec::new() }
+        Self {
+            config: SessionConfig::new(),
+            runner: Arc::new(Local),
+            logical_rules: Vec::new(),
+            join_rules: Vec::new(),
+            rules: Vec::new(),
+        }
     }
 }
 
@@ -160,9 +169,11 @@ impl Resources {
             let rules = self.host.logical_rules.iter().cloned().chain(Optimizer::default().rules);
             state = state.with_optimizer_rules(rules.collect());
         }
-        for rule in &self.host.rules {
-            state = state.with_physical_optimizer_rule(Arc::clone(rule));
-        }
+        let mut rules = PhysicalOptimizer::default().rules;
+        let joined = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
+        rules.splice(joined..joined, self.host.join_rules.iter().cloned());
+        rules.extend(self.host.rules.iter().cloned());
+        state = state.with_physical_optimizer_rules(rules);
         let context = SessionContext::new_with_state(state.build());
         files.bind(context.state_weak_ref());
         context
