@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::{ConfigProducer, RuntimeProducer};
-use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::prelude::SessionConfig;
 use sinew::{Result, SessionOptions};
@@ -47,10 +46,9 @@ impl Resources {
             config.options_mut().execution.enable_file_stream_work_stealing = false;
             config
         });
-        let (options, folder) = (options.clone(), folder.to_path_buf());
-        let runtime: RuntimeProducer = Arc::new(move |_: &SessionConfig| -> DataFusionResult<_> {
-            sinew::environment(&options).with_temp_file_path(folder.clone()).build_arc()
-        });
+        // One for all: each has clients of object stores, a folder on disk and what it read of files' footers.
+        let shared = sinew::environment(options).with_temp_file_path(folder).build_arc()?;
+        let runtime: RuntimeProducer = Arc::new(move |_: &SessionConfig| Ok(Arc::clone(&shared)));
         Ok(Self { query_bytes, store, config, runtime })
     }
 }

@@ -35,11 +35,7 @@ impl Joins {
         Self { limit }
     }
 
-    fn replaced(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        partitions: usize,
-    ) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    fn replaced(&self, plan: Arc<dyn ExecutionPlan>, partitions: usize) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
         let Some(join) = plan.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(plan)) };
         // What was collected was small, and a projection inside the join is made by later rules only.
         if *join.partition_mode() != PartitionMode::Partitioned || join.contains_projection() || join.on().is_empty() {
@@ -132,7 +128,8 @@ mod tests {
         let mut rules = state.physical_optimizers().to_vec();
         let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
         rules.insert(after, Arc::new(Joins::new(limit)));
-        let state = datafusion::execution::SessionStateBuilder::from(state).with_physical_optimizer_rules(rules).build();
+        let state =
+            datafusion::execution::SessionStateBuilder::from(state).with_physical_optimizer_rules(rules).build();
         let plan = DefaultPhysicalPlanner::default().create_physical_plan(&logical, &state).await?;
         let rows = datafusion::physical_plan::collect(Arc::clone(&plan), context.task_ctx()).await?;
         assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 20_000);

@@ -25,6 +25,7 @@ mod server;
 mod settings;
 #[cfg(test)]
 mod simulation;
+mod small;
 mod steps;
 #[cfg(test)]
 mod testing;

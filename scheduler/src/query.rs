@@ -36,6 +36,7 @@ use sinew_ml::operators::{TrainExec, only_child};
 
 use crate::failure;
 use crate::jobs::{Ended, Finished, Job, Jobs};
+use crate::small;
 
 /// Results of at most so many bytes are fetched whole before the first row is passed on, so that the query can
 /// be run again when an executor is lost with a part of them.
@@ -47,16 +48,20 @@ const ATTEMPTS: usize = 4;
 pub struct Distribute {
     jobs: Arc<Jobs>,
     codec: Arc<dyn PhysicalExtensionCodec>,
+    local_bytes: u64,
 }
 
 impl Distribute {
-    /// A rule for jobs whose plans travel by `codec`.
-    pub fn new(jobs: Arc<Jobs>, codec: Arc<dyn PhysicalExtensionCodec>) -> Self {
-        Self { jobs, codec }
+    /// A rule for jobs whose plans travel by `codec`; what reads at most `local_bytes` may stay.
+    pub fn new(jobs: Arc<Jobs>, codec: Arc<dyn PhysicalExtensionCodec>, local_bytes: u64) -> Self {
+        Self { jobs, codec, local_bytes }
     }
 
-    /// Whether a plan reads files and can travel.
+    /// Whether a plan reads files, is worth a job and can travel.
     fn suits(&self, plan: &Arc<dyn ExecutionPlan>) -> bool {
+        if self.local_bytes > 0 && small::bytes_read(plan).is_some_and(|bytes| bytes <= self.local_bytes) {
+            return false;
+        }
         let (mut files, mut strange) = (false, false);
         let walked = plan.apply(|node| {
             if node.children().is_empty() {

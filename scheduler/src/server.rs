@@ -97,6 +97,7 @@ async fn host(settings: &Settings) -> Result<()> {
     let warehouse = Location::open(options.warehouse(), stores.as_ref())?;
     let metrics = Arc::new(Metrics::default());
     let hash_join = usize::try_from(settings.number("hash_join_bytes", 256 << 20)).unwrap_or(usize::MAX);
+    let local = settings.number("local_bytes", 4 << 20);
     let host = Host {
         // Which hash joins become sorts is for `joins.rs` to say.
         config: SessionConfig::new_with_ballista().set_bool("datafusion.optimizer.prefer_hash_join", true),
@@ -108,7 +109,7 @@ async fn host(settings: &Settings) -> Result<()> {
         )),
         logical_rules: vec![Arc::new(NotInSubqueryRewrite::new())],
         join_rules: vec![Arc::new(Joins::new(hash_join))],
-        rules: vec![Arc::new(Distribute::new(Arc::clone(&jobs), Arc::clone(&codec)))],
+        rules: vec![Arc::new(Distribute::new(Arc::clone(&jobs), Arc::clone(&codec), local))],
     };
     let session = Session::hosted(options, host)?;
 

@@ -11,7 +11,7 @@ pub const DAEMON: DaemonSpec = DaemonSpec {
     options: &OPTIONS,
 };
 
-static OPTIONS: [OptionSpec; 11] = [
+static OPTIONS: [OptionSpec; 12] = [
     OptionSpec {
         name: "listen",
         kind: OptionKind::Text,
@@ -63,6 +63,14 @@ static OPTIONS: [OptionSpec; 11] = [
         at_start: true,
         doc: "Results of a training step that are larger together are merged on executors before the scheduler \
               reads them",
+    },
+    OptionSpec {
+        name: "local_bytes",
+        kind: OptionKind::Bytes,
+        default: "4194304",
+        at_start: true,
+        doc: "A query without joins that reads at most so many bytes of files runs in the scheduler, which takes \
+              less time than a job; 0 means never",
     },
     OptionSpec {
         name: "hash_join_bytes",
