@@ -23,7 +23,7 @@ use crate::engine::Engine;
 use crate::folder::Folder;
 use crate::resources::Resources;
 use crate::settings::DAEMON;
-use crate::{ports, scheduler};
+use crate::{ports, results, scheduler};
 
 /// Something went wrong.
 const FAILED: u8 = 1;
@@ -121,6 +121,10 @@ async fn serve(settings: &Settings, folder: &Folder, id: &str, cores: usize) -> 
     }
     // Ballista takes the port by its number.
     drop(tasks);
+    if let Some(address) = settings.text("results") {
+        let advertised = settings.text("results_advertise");
+        results::serve(address, advertised, (&scheduler_host, scheduler_port), id, folder.path()).await?;
+    }
     let resources = Resources::new(&settings.session, folder.path())?;
     let work_dir = folder.path().display().to_string();
     let listener = parking_lot::Mutex::new(Some(data));

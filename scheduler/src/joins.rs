@@ -17,8 +17,9 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode, SortMergeJoinExec};
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 
 /// Bytes that a value of variable length is taken to have.
 const TEXT: usize = 32;
@@ -41,7 +42,8 @@ impl Joins {
         if *join.partition_mode() != PartitionMode::Partitioned || join.contains_projection() || join.on().is_empty() {
             return Ok(Transformed::no(plan));
         }
-        if bytes(join.left())?.is_some_and(|all| all / partitions.max(1) <= self.limit) {
+        let context = StatisticsContext::new();
+        if bytes(&context, join.left())?.is_some_and(|all| all / partitions.max(1) <= self.limit) {
             return Ok(Transformed::no(plan));
         }
         let merged = SortMergeJoinExec::try_new(
@@ -73,8 +75,8 @@ impl PhysicalOptimizerRule for Joins {
 }
 
 /// An estimate of all bytes of a plan's output: from its own statistics, else what its inputs hold together.
-fn bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<usize>> {
-    let statistics = plan.partition_statistics(None)?;
+fn bytes(context: &StatisticsContext, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<usize>> {
+    let statistics = context.compute(plan.as_ref(), &StatisticsArgs::new())?;
     let rows = statistics.num_rows.get_value();
     if let Some(known) = statistics.total_byte_size.get_value().copied() {
         return Ok(Some(known));
@@ -87,7 +89,7 @@ fn bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<usize>> {
         return Ok(None);
     }
     children.into_iter().try_fold(Some(0_usize), |sum, child| {
-        Ok(match (sum, bytes(child)?) {
+        Ok(match (sum, bytes(context, child)?) {
             (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
             _ => None,
         })

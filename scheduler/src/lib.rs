@@ -11,6 +11,7 @@
 
 mod assembly;
 mod assign;
+mod direct;
 mod failure;
 mod jobs;
 mod joins;

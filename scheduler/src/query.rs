@@ -173,6 +173,11 @@ impl ClusterExec {
         ));
         Self { plan, jobs, properties }
     }
+
+    /// What runs on the executors.
+    pub fn plan(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.plan
+    }
 }
 
 impl ExecutionPlan for ClusterExec {
@@ -230,11 +235,7 @@ type Rows = BoxStream<'static, Result<RecordBatch>>;
 async fn run(jobs: Arc<Jobs>, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Rows> {
     let mut attempt = 1;
     loop {
-        let job = Job { name: "query".into(), plan: Arc::clone(&plan), context: Arc::clone(&context), deadline: None };
-        let finished = match jobs.run(job).await? {
-            Ended::Well(finished) => Arc::new(finished),
-            Ended::Late => return Err(failure::cluster("a query has no deadline", "this is a defect")),
-        };
+        let finished = finished(&jobs, &plan, &context).await?;
         if finished.bytes() > HELD_BYTES {
             return Ok(stream(finished));
         }
@@ -249,8 +250,24 @@ async fn run(jobs: Arc<Jobs>, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskCon
     }
 }
 
+/// Runs a query to its end; its results stay where they are.
+///
+/// # Errors
+/// When it fails.
+pub async fn finished(
+    jobs: &Arc<Jobs>,
+    plan: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+) -> Result<Arc<Finished>> {
+    let job = Job { name: "query".into(), plan: Arc::clone(plan), context: Arc::clone(context), deadline: None };
+    match jobs.run(job).await? {
+        Ended::Well(finished) => Ok(Arc::new(finished)),
+        Ended::Late => Err(failure::cluster("a query has no deadline", "this is a defect")),
+    }
+}
+
 /// The rows of a job, partition by partition; its results are removed at the end.
-fn stream(finished: Arc<Finished>) -> Rows {
+pub fn stream(finished: Arc<Finished>) -> Rows {
     let partitions = futures::stream::iter(0..finished.partitions.len());
     let fetched = partitions.then(move |partition| {
         let finished = Arc::clone(&finished);

@@ -12,6 +12,7 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::Status;
 
+use super::direct::{Part, Placed};
 use super::messages::Answer;
 use super::run::{Leash, Run};
 use super::schema::{client_batch, client_schema};
@@ -35,6 +36,16 @@ pub struct Opened {
     pub rows: Option<usize>,
     /// Where the statement runs once.
     pub run: Option<Arc<Run>>,
+    /// Where the parts of the result lie, if not here.
+    pub parts: Vec<Part>,
+}
+
+impl Opened {
+    /// A result that executors hold.
+    pub fn placed(placed: &dyn Placed, schema: SchemaRef, ticket: String) -> Self {
+        let parts = placed.parts(&ticket);
+        Self { kind: ExecutionKind::Rows, schema, ticket, rows: placed.rows(), run: None, parts }
+    }
 }
 
 /// Parses and plans a statement; starts it if it is one that runs once.
@@ -49,16 +60,27 @@ pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Resu
         Ok((bound, client_schema(&schema)))
     });
     let (bound, schema) = planned.await?;
+    if bound.only_reads() && client.session.places() {
+        let (session, planned, permit) = (client.session.clone(), bound.clone(), client.statements.begin()?);
+        let placed = workers.run(async move {
+            let _running = permit;
+            planned.place(&session).await
+        });
+        if let Some(placed) = placed.await? {
+            let ticket = client.statements.keep(Outcome::Placed(Arc::clone(&placed), Arc::clone(&schema)));
+            return Ok(Opened::placed(&*placed, schema, ticket));
+        }
+    }
     if bound.only_reads() {
         let query = Outcome::Query(Arc::new(Query::new(bound, Arc::clone(&schema))));
         let ticket = client.statements.keep(query);
-        return Ok(Opened { kind: ExecutionKind::Rows, schema, ticket, rows: None, run: None });
+        return Ok(Opened { kind: ExecutionKind::Rows, schema, ticket, rows: None, run: None, parts: Vec::new() });
     }
     let (session, permit) = (client.session.clone(), client.statements.begin()?);
     let memory = MemoryConsumer::new("a result that is kept").register(&session.context().runtime_env().memory_pool);
     let run = Run::start(workers, async move { bound.start(&session).await }, memory, permit);
     let ticket = client.statements.keep(Outcome::Run(Arc::clone(&run)));
-    Ok(Opened { kind: ExecutionKind::Done, schema, ticket, rows: None, run: Some(run) })
+    Ok(Opened { kind: ExecutionKind::Done, schema, ticket, rows: None, run: Some(run), parts: Vec::new() })
 }
 
 /// Opens a statement and waits until it has columns, or has ended; a caller that goes away cancels it.
@@ -100,7 +122,7 @@ pub async fn plan(workers: &Workers, client: &ClientSession, text: Text) -> Answ
     Ok((client_schema(&schema), parameters))
 }
 
-/// The rows of a result, encoded as they come.
+/// The rows of a result, or of one part of a result that executors hold, encoded as they come.
 ///
 /// # Errors
 /// When the session runs too many statements.
@@ -108,6 +130,7 @@ pub fn rows(
     workers: &Workers,
     client: &ClientSession,
     outcome: Outcome,
+    part: Option<usize>,
 ) -> Result<BoxStream<'static, Answer<FlightData>>> {
     let closed = client.statements.closed();
     match outcome {
@@ -115,6 +138,18 @@ pub fn rows(
             let rows = run.follow();
             let opened = async move { Ok::<_, Status>(encode(run.opened().await?.1, rows)) };
             Ok(workers.stream(until(stream::once(opened).try_flatten(), closed)))
+        }
+        Outcome::Placed(placed, schema) => {
+            let (permit, sent) = (client.statements.begin()?, Arc::clone(&schema));
+            let started = async move {
+                let rows = placed.relay(part).await?;
+                Ok::<_, SinewError>(rows.map(move |batch| {
+                    let _held = (&permit, &placed);
+                    client_batch(&sent, &batch?)
+                }))
+            };
+            let rows = stream::once(started).try_flatten().map_err(|e| to_status(&e));
+            Ok(workers.stream(until(encode(schema, rows), closed)))
         }
         Outcome::Query(query) => {
             let (session, permit) = (client.session.clone(), client.statements.begin()?);
@@ -143,7 +178,8 @@ pub fn one(batch: RecordBatch) -> BoxStream<'static, Answer<FlightData>> {
     encode(batch.schema(), stream::iter([Ok(batch)])).boxed()
 }
 
-fn encode(
+/// Rows of a schema, encoded as they come.
+pub fn encode(
     schema: SchemaRef,
     rows: impl Stream<Item = Answer<RecordBatch>> + Send + 'static,
 ) -> impl Stream<Item = Answer<FlightData>> + Send + 'static {

@@ -8,6 +8,7 @@ mod actions;
 mod calls;
 mod client;
 mod connection;
+mod direct;
 mod expiry;
 mod ingest;
 mod listen;
@@ -27,8 +28,10 @@ mod workers;
 mod xdbc;
 
 pub(crate) use client::Remote;
+pub use direct::{Grant, Part, Place, Placed, Reader, Signer, Verifier, serve_results};
 pub use listen::listen;
 pub use server::{Accepted, ServeOptions, serve};
+pub use statements::KEPT;
 
 /// The port of Flight SQL where an address names none.
 pub const PORT: u16 = 50051;

@@ -25,6 +25,7 @@ use sinew_ml::store::BlockStore;
 use super::keeper::Keepers;
 use crate::config::SessionOptions;
 use crate::error::Result;
+use crate::flight::Place;
 use crate::tables::FileTables;
 use crate::tables::copy::CopyPlanner;
 use crate::tables::write::WritePlanner;
@@ -70,6 +71,8 @@ pub struct Host {
     pub join_rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
     /// Rules that look at every physical plan, after DataFusion's own.
     pub rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+    /// Runs queries so that clients fetch the results where they were made.
+    pub place: Option<Arc<dyn Place>>,
 }
 
 impl Host {
@@ -81,6 +84,7 @@ impl Host {
             logical_rules: Vec::new(),
             join_rules: Vec::new(),
             rules: Vec::new(),
+            place: None,
         }
     }
 }
@@ -107,6 +111,11 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// What runs queries whose results stay where they were made, when there is something to serve them.
+    pub fn place(&self) -> Option<&Arc<dyn Place>> {
+        self.host.place.as_ref().filter(|place| place.ready())
+    }
+
     /// The resources of a process with these options; opens no file and no warehouse.
     ///
     /// # Errors
