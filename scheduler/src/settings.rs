@@ -66,7 +66,7 @@ static OPTIONS: [OptionSpec; 12] = [
     },
     OptionSpec {
         name: "local_bytes",
-        kind: OptionKind::Bytes,
+        kind: OptionKind::Count(0, 1 << 40),
         default: "4194304",
         at_start: true,
         doc: "A query without joins that reads at most so many bytes of files runs in the scheduler, which takes \
