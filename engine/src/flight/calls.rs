@@ -41,20 +41,22 @@ pub struct Opened {
 pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Result<Opened> {
     let session = client.session.clone();
     let planned = workers.run(async move {
-        let bound = Bound::new(session.prepare(&text.piece).await?, text.values)?;
+        let (session, prepared) = text.prepare(&session).await?;
+        let bound = Bound::new(prepared, text.values)?;
         let schema = match bound.only_reads() {
             true => bound.schema(&session).await?,
             false => Arc::new(Schema::empty()),
         };
-        Ok((bound, client_schema(&schema)))
+        let schema = client_schema(&schema);
+        Ok((session, bound, schema))
     });
-    let (bound, schema) = planned.await?;
+    let (session, bound, schema) = planned.await?;
     if bound.only_reads() {
         let query = Outcome::Query(Arc::new(Query::new(bound, Arc::clone(&schema))));
         let ticket = client.statements.keep(query);
         return Ok(Opened { kind: ExecutionKind::Rows, schema, ticket, rows: None, run: None });
     }
-    let (session, permit) = (client.session.clone(), client.statements.begin()?);
+    let permit = client.statements.begin()?;
     let memory = MemoryConsumer::new("a result that is kept").register(&session.context().runtime_env().memory_pool);
     let run = Run::start(workers, async move { bound.start(&session).await }, memory, permit);
     let ticket = client.statements.keep(Outcome::Run(Arc::clone(&run)));
@@ -93,7 +95,7 @@ pub async fn update(workers: &Workers, client: &ClientSession, text: Text) -> An
 pub async fn plan(workers: &Workers, client: &ClientSession, text: Text) -> Answer<(SchemaRef, Vec<Option<DataType>>)> {
     let session = client.session.clone();
     let planned = workers.run(async move {
-        let prepared = session.prepare(&text.piece).await?;
+        let (session, prepared) = text.prepare(&session).await?;
         Ok((prepared.schema(&session).await?, prepared.parameters()?))
     });
     let (schema, parameters) = planned.await.map_err(|e| to_status(&e))?;
