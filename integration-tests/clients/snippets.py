@@ -29,4 +29,4 @@ def run(code_and_output):
         with contextlib.redirect_stdout(said):
             exec(compile(code, "a page of the manual", "exec"), names)
         if shown:
-            assert said.getvalue().strip() == shown.strip(), code
+            assert said.getvalue().strip() == shown.strip(), f"{code}\n--- it printed\n{said.getvalue()}"

@@ -44,7 +44,7 @@ def test_frames_run_on_the_server(c, patients):
     found = {row["diagnosis"]: row["n"] for row in means.to_pylist()}
     assert found["malignant"] > found["benign"] > 0 and sum(found.values()) == large.count()
     assert means.sort(col("n").sort(ascending=False)).to_pandas()["diagnosis"].tolist() == ["malignant", "benign"]
-    assert means.to_polars().height == 2 and polars.from_arrow(means).height == 2
+    assert means.to_polars().height == 2 and polars.DataFrame(means).height == 2
     assert sum(batch.num_rows for batch in patients.execute_stream()) == 569
     joined = patients.select(col("diagnosis").alias("d")).distinct().join(means, left_on="d", right_on="diagnosis")
     assert joined.count() == 2
@@ -69,7 +69,8 @@ def test_frames_are_trained(c, patients, capsys):
     c.sql("RETRAIN MODEL py_tumour")
     weights = c.sql("SELECT v1.weight = v2.weight AS same FROM ML.WEIGHTS(MODEL py_tumour@1) v1 JOIN ML.WEIGHTS(MODEL py_tumour@2) v2 USING (processed_input)")
     assert all(row["same"] for row in rows_of(weights))
-    again = c.train(scored, model="py_wrong", family="logistic_regression", predict="diagnosis", split="NONE")
+    features = scored.select(col("mean_radius"), col("mean_texture"), col("diagnosis"))
+    again = c.train(features, model="py_wrong", family="logistic_regression", predict="diagnosis", split="NONE")
     assert again.version == 1 and again.metrics == {}
 
 

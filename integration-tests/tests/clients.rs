@@ -27,7 +27,8 @@ fn python(name: &str, requirements: &Path) -> PathBuf {
     let (python, made) = (folder.join("venv/bin/python"), folder.join("made"));
     if std::fs::read_to_string(&made).ok().as_ref() != Some(&wanted) {
         let _ = std::fs::remove_dir_all(folder.join("venv"));
-        let hint = "install Python 3.10 or newer with venv (Debian: apt-get install python3-venv) and let it reach PyPI";
+        let hint =
+            "install Python 3.10 or newer with venv (Debian: apt-get install python3-venv) and let it reach PyPI";
         run(Command::new("python3").args(["-m", "venv"]).arg(folder.join("venv")), hint);
         run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements), hint);
         std::fs::write(made, wanted).unwrap();

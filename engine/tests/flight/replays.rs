@@ -1,11 +1,11 @@
 //! The calls of clients that no package registry here has, as their sources make them: JDBC (DBeaver, Tableau,
 //! IntelliJ) and Grafana. They fail on answers that Flight SQL allows, so each answer is looked at.
 
+use arrow_flight::sql::{ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult};
 use arrow_flight::sql::{
     Any, CommandGetCrossReference, CommandGetExportedKeys, CommandGetImportedKeys, CommandPreparedStatementQuery,
     CommandPreparedStatementUpdate, DoPutPreparedStatementResult, DoPutUpdateResult, SqlInfo,
 };
-use arrow_flight::sql::{ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult};
 use arrow_flight::{IpcMessage, SchemaAsIpc};
 use datafusion::arrow::datatypes::Schema;
 use datafusion::arrow::ipc::writer::IpcWriteOptions;
@@ -132,7 +132,8 @@ async fn jdbc() {
         CommandGetPrimaryKeys { table: "t".into(), ..Default::default() }.as_any(),
         CommandGetExportedKeys { table: "t".into(), ..Default::default() }.as_any(),
         CommandGetImportedKeys { table: "t".into(), ..Default::default() }.as_any(),
-        CommandGetCrossReference { pk_table: table().unwrap(), fk_table: table().unwrap(), ..Default::default() }.as_any(),
+        CommandGetCrossReference { pk_table: table().unwrap(), fk_table: table().unwrap(), ..Default::default() }
+            .as_any(),
     ];
     for command in keys {
         let descriptor = FlightDescriptor::new_cmd(command.encode_to_vec());
@@ -159,9 +160,11 @@ async fn grafana() {
         ..CommandGetTables::default()
     };
     let info = client.get_tables(tables).await.unwrap();
-    let names: Vec<_> = fetch(&mut client, &info).await.iter().flat_map(|b| {
-        b.column(2).as_string::<i32>().iter().flatten().map(String::from).collect::<Vec<_>>()
-    }).collect();
+    let names: Vec<_> = fetch(&mut client, &info)
+        .await
+        .iter()
+        .flat_map(|b| b.column(2).as_string::<i32>().iter().flatten().map(String::from).collect::<Vec<_>>())
+        .collect();
     assert!(names.contains(&"cpu".to_string()), "{names:?}");
     // $__timeFilter, $__dateBin and $__interval as the plugin expands them.
     let panel = "SELECT date_bin(interval '60 second', time, timestamp '1970-01-01T00:00:00Z') AS bin, \

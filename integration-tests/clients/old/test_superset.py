@@ -3,6 +3,7 @@
 import os
 import sys
 
+import flightsql.sqlalchemy  # noqa: F401  this is what registers the dialect
 import pandas
 import sqlalchemy
 
