@@ -364,6 +364,17 @@ pub enum SinewError {
     /// The server ends, and takes no new statements.
     #[error("SINEW-3311: the server is shutting down and takes no new statements; connect again later")]
     ShuttingDown,
+    /// A plan was made by another DataFusion.
+    #[error(
+        "SINEW-3321: the plan was made by DataFusion {theirs}, and this server has DataFusion {ours}; install the same \
+         major version (pip install 'datafusion=={ours}.*'), or send SQL or Substrait"
+    )]
+    PlanVersion {
+        /// The client's major version.
+        theirs: u32,
+        /// The server's.
+        ours: u32,
+    },
     /// An error of another part, which brings its own code.
     #[error("{text}")]
     Coded {
@@ -510,7 +521,9 @@ pub(crate) fn plain_text(error: &DataFusionError) -> String {
 /// `; ` and the next step for errors whose own words do not name one.
 fn hint(reason: &str) -> String {
     let lower = reason.to_lowercase();
-    let next = if lower.contains("table") && lower.contains("not found") {
+    let next = if lower.contains("'sinew.public.__dataframe") {
+        "it stood for a DataFrame of a program, which was not recorded as SQL; run that program again"
+    } else if lower.contains("table") && lower.contains("not found") {
         "SHOW TABLES lists the tables, and a file is read by its quoted path, as in FROM 'data/x.parquet'"
     } else if lower.contains("no space left on device") || lower.contains("storage full") {
         "free disk space, or name another folder with --spill-dir"

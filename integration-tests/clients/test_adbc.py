@@ -1,7 +1,8 @@
-"""ADBC's Flight SQL driver, and what stands on it: SINEW_URL is a server with an empty warehouse."""
+"""ADBC's Flight SQL driver, and pandas and polars, which stand on it."""
 
 import os
 
+import adbc_driver_flightsql
 import adbc_driver_flightsql.dbapi as flightsql
 import adbc_driver_manager
 import pandas
@@ -9,20 +10,7 @@ import polars
 import pyarrow
 import pytest
 
-URI = os.environ["SINEW_URL"].replace("grpc://", "grpc+tcp://")
 POINTS = "SELECT value AS x, 2 * value AS y FROM range(0, 50)"
-
-
-@pytest.fixture
-def connection():
-    with flightsql.connect(URI, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def cursor(connection):
-    with connection.cursor() as cursor:
-        yield cursor
 
 
 def rows(cursor, sql, parameters=None):
@@ -99,7 +87,7 @@ def test_catalog(connection, cursor):
     assert rows(cursor, "SELECT count(*) > 0 FROM tables") == [(True,)]
 
 
-def test_ingest(cursor):
+def test_ingest(uri, cursor):
     table = pyarrow.table({"a": [1, 2, None], "b": ["x", "y", None]})
     for mode, total in [("create", 3), ("append", 6), ("create_append", 9), ("replace", 3)]:
         assert cursor.adbc_ingest("kept", table, mode=mode) == 3
@@ -109,13 +97,13 @@ def test_ingest(cursor):
     with pytest.raises(adbc_driver_manager.Error, match="SINEW-3310"):
         cursor.adbc_ingest("missing", table, mode="append")
     assert cursor.adbc_ingest("scratch", table, mode="create", temporary=True) == 3
-    with flightsql.connect(URI, autocommit=True) as other, other.cursor() as cursor:
+    with flightsql.connect(uri, autocommit=True) as other, other.cursor() as cursor:
         with pytest.raises(adbc_driver_manager.Error, match="not found"):
             cursor.execute("SELECT * FROM scratch")
 
 
-def test_sessions_are_apart(connection):
-    with flightsql.connect(URI, autocommit=True) as other:
+def test_sessions_are_apart(uri, connection):
+    with flightsql.connect(uri, autocommit=True) as other:
         with connection.cursor() as mine, other.cursor() as theirs:
             mine.execute("CREATE VIEW mine AS SELECT 1 AS n")
             assert rows(mine, "SELECT * FROM mine") == [(1,)]
@@ -123,11 +111,45 @@ def test_sessions_are_apart(connection):
                 theirs.execute("SELECT * FROM mine")
 
 
-def test_cookies_keep_a_session():
+def test_cookies_keep_a_session(uri):
     options = {"adbc.flight.sql.rpc.with_cookie_middleware": "true"}
-    with flightsql.connect(URI, db_kwargs=options, autocommit=True) as connection, connection.cursor() as cursor:
+    with flightsql.connect(uri, db_kwargs=options, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE VIEW kept_view AS SELECT 1 AS n")
         assert rows(cursor, "SELECT * FROM kept_view") == [(1,)]
+
+
+def test_parameters_of_a_training(cursor):
+    train = "TRAIN MODEL given USING logistic_regression PREDICT c OPTIONS (reg_param = ?) AS " \
+        "SELECT value AS x, value > ? AS c FROM range(0, 100) WHERE value <> ?"
+    cursor.execute(train, (0.25, 50, 7))
+    assert cursor.fetch_arrow_table()["rows"].to_pylist()[0] == 99
+    ((_, statement),) = rows(cursor, "SHOW CREATE MODEL given")
+    assert "reg_param = 0.25" in statement and "value <> 7" in statement
+    cursor.execute("RETRAIN MODEL given")
+    assert cursor.fetch_arrow_table()["version"].to_pylist()[-1] == 2
+    with pytest.raises(adbc_driver_manager.Error, match="SINEW-"):
+        cursor.execute(train, ("much", 50, 7))
+
+
+def test_low_level(uri):
+    with adbc_driver_flightsql.connect(uri) as database, adbc_driver_manager.AdbcConnection(database) as connection:
+        with adbc_driver_manager.AdbcStatement(connection) as statement:
+            statement.set_sql_query("SELECT value AS n FROM range(0, 3)")
+            stream, _ = statement.execute_query()
+            assert pyarrow.RecordBatchReader.from_stream(stream).read_all()["n"].to_pylist() == [0, 1, 2]
+            statement.set_sql_query("CREATE TABLE low_level AS SELECT value AS n FROM range(0, 3)")
+            statement.execute_update()
+            statement.set_sql_query("INSERT INTO low_level VALUES (7), (8)")
+            assert statement.execute_update() == 2
+            statement.set_options(**{"adbc.statement.exec.incremental": "true"})
+            statement.set_sql_query(f"TRAIN MODEL low_level USING linear_regression PREDICT y AS {POINTS}")
+            partitions, _, _ = statement.execute_partitions()
+            while True:
+                more, _, _ = statement.execute_partitions()
+                if not more:
+                    break
+                partitions += more
+            assert len(partitions) == 1
 
 
 def test_pandas(connection):
@@ -140,3 +162,5 @@ def test_polars(connection):
     frame = polars.DataFrame({"a": [1, 2], "b": ["x", None]})
     assert frame.write_database("from_polars", connection, engine="adbc", if_table_exists="replace") == 2
     assert polars.read_database("SELECT * FROM from_polars ORDER BY a", connection).rows() == [(1, "x"), (2, None)]
+    uri = os.environ["SINEW_URL"].replace("grpc://", "flightsql://") + "?transport=tcp"
+    assert polars.read_database_uri("SELECT sum(a) AS s FROM from_polars", uri, engine="adbc")["s"].to_list() == [3]

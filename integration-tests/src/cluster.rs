@@ -268,7 +268,7 @@ pub fn binary(name: &str) -> PathBuf {
 }
 
 /// Nothing of the environment of the person who runs the tests.
-fn clean(command: &mut Command) -> &mut Command {
+pub fn clean(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SINEW_")) {
         command.env_remove(name);
     }

@@ -204,16 +204,9 @@ impl fmt::Display for TrainStatement {
         if let Some(weight) = &self.weight {
             write!(f, " WEIGHT BY {}", weight.sql)?;
         }
-        match &self.split {
-            None => Ok(()),
-            Some(SplitSpec::Auto) => f.write_str(" SPLIT AUTO"),
-            Some(SplitSpec::None) => f.write_str(" SPLIT NONE"),
-            Some(SplitSpec::Random { fraction, seed: None }) => write!(f, " SPLIT RANDOM {fraction:?}"),
-            Some(SplitSpec::Random { fraction, seed: Some(seed) }) => {
-                write!(f, " SPLIT RANDOM {fraction:?} SEED {seed}")
-            }
-            Some(SplitSpec::By { column }) => write!(f, " SPLIT BY {}", quote(column)),
-        }?;
+        if let Some(split) = &self.split {
+            write!(f, " {}", split_clause(split))?;
+        }
         if !self.options.is_empty() {
             let options: Vec<_> =
                 self.options.iter().map(|(name, value)| format!("{} = {}", quote(name), literal(value))).collect();
@@ -229,8 +222,19 @@ impl fmt::Display for TrainStatement {
     }
 }
 
+/// A split as the clause that says it.
+pub fn split_clause(split: &SplitSpec) -> String {
+    match split {
+        SplitSpec::Auto => "SPLIT AUTO".into(),
+        SplitSpec::None => "SPLIT NONE".into(),
+        SplitSpec::Random { fraction, seed: None } => format!("SPLIT RANDOM {fraction:?}"),
+        SplitSpec::Random { fraction, seed: Some(seed) } => format!("SPLIT RANDOM {fraction:?} SEED {seed}"),
+        SplitSpec::By { column } => format!("SPLIT BY {}", quote(column)),
+    }
+}
+
 /// An option's value as SQL that reads as the same value.
-fn literal(value: &ParamValue) -> String {
+pub fn literal(value: &ParamValue) -> String {
     match value {
         ParamValue::Float(v) => format!("{v:?}"),
         ParamValue::Text(v) => text(v),

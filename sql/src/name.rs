@@ -121,7 +121,7 @@ pub(crate) fn parse_version(text: &str, position: Option<Position>) -> Result<Ve
 }
 
 /// An identifier as SQL: in double quotes unless it reads the same without.
-pub(crate) fn quote(name: &str) -> String {
+pub fn quote(name: &str) -> String {
     let plain =
         name.chars().enumerate().all(|(i, c)| c == '_' || c.is_ascii_lowercase() || (i > 0 && c.is_ascii_digit()));
     let word = crate::train::CLAUSES.iter().any(|c| c.eq_ignore_ascii_case(name));

@@ -1,8 +1,11 @@
 //! The actions of Flight and Flight SQL: prepared statements, cancelling, the session itself.
 
+use std::sync::Arc;
+
 use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
-    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Command, ProstMessageExt,
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    ActionCreatePreparedSubstraitPlanRequest, Command, ProstMessageExt,
 };
 use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo, RenewFlightEndpointRequest,
@@ -15,7 +18,7 @@ use super::calls::plan;
 use super::messages::{Answer, command, decode, ipc, no_transaction, refused, shown, single, unpack};
 use super::protocol::{CLOSED, CloseSessionResult, SetSessionOptionsRequest};
 use super::sessions::{ClientSession, Sessions};
-use super::statements::Text;
+use super::statements::{Carried, Text};
 use super::status::to_status;
 use super::workers::Workers;
 use super::{expiry, options};
@@ -23,8 +26,9 @@ use crate::error::SinewError;
 use crate::session::numbered;
 
 /// Names and descriptions of all actions.
-pub const ACTIONS: [(&str, &str); 8] = [
+pub const ACTIONS: [(&str, &str); 9] = [
     ("CreatePreparedStatement", "Plans a statement, to be run later and more than once"),
+    ("CreatePreparedSubstraitPlan", "Plans a query in Substrait, to be run later and more than once"),
     ("ClosePreparedStatement", "Forgets a prepared statement"),
     ("CancelFlightInfo", "Cancels a statement and drops its result"),
     ("RenewFlightEndpoint", "Keeps a result for longer"),
@@ -43,6 +47,14 @@ pub async fn act(sessions: &Sessions, workers: &Workers, client: &ClientSession,
     let one = |body: Vec<u8>| Ok(vec![body.into()]);
     match action.r#type.as_str() {
         "CreatePreparedStatement" => create(workers, client, unpack(&action)?).await,
+        "CreatePreparedSubstraitPlan" => {
+            let request: ActionCreatePreparedSubstraitPlanRequest = unpack(&action)?;
+            no_transaction(request.transaction_id.as_ref()).map_err(|e| to_status(&e))?;
+            let plan = request.plan.unwrap_or_default().plan;
+            let piece = single("", (1, 1)).map_err(|e| to_status(&e))?;
+            let plan = Some(Arc::new(Carried::Substrait(plan)));
+            prepare(workers, client, Text { piece, values: None, plan }).await
+        }
         "ClosePreparedStatement" => {
             let close: ActionClosePreparedStatementRequest = unpack(&action)?;
             statements.unprepare(&close.prepared_statement_handle);
@@ -100,9 +112,12 @@ async fn create(
     let text = no_transaction(request.transaction_id.as_ref()).and_then(|()| {
         let mut piece = single(&request.query, (1, 1))?;
         piece.text = numbered(&piece.text)?;
-        Ok(Text { piece, values: None })
+        Ok(Text { piece, values: None, plan: None })
     });
-    let text = text.map_err(|e| to_status(&e))?;
+    prepare(workers, client, text.map_err(|e| to_status(&e))?).await
+}
+
+async fn prepare(workers: &Workers, client: &ClientSession, text: Text) -> Answer<Vec<Bytes>> {
     let (schema, parameters) = plan(workers, client, text.clone()).await?;
     // A parameter of any type has the type of NULL.
     let field = |(at, kind): (usize, Option<DataType>)| {

@@ -52,19 +52,21 @@ impl Opened {
 pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Result<Opened> {
     let session = client.session.clone();
     let planned = workers.run(async move {
-        let bound = Bound::new(session.prepare(&text.piece).await?, text.values)?;
+        let (session, prepared) = text.prepare(&session).await?;
+        let bound = Bound::new(prepared, text.values)?;
         let schema = match bound.only_reads() {
             true => bound.schema(&session).await?,
             false => Arc::new(Schema::empty()),
         };
-        Ok((bound, client_schema(&schema)))
+        let schema = client_schema(&schema);
+        Ok((session, bound, schema))
     });
-    let (bound, schema) = planned.await?;
+    let (session, bound, schema) = planned.await?;
     if bound.only_reads() && client.session.places() {
-        let (session, planned, permit) = (client.session.clone(), bound.clone(), client.statements.begin()?);
+        let (within, planned, permit) = (session.clone(), bound.clone(), client.statements.begin()?);
         let placed = workers.run(async move {
             let _running = permit;
-            planned.place(&session).await
+            planned.place(&within).await
         });
         if let Some(placed) = placed.await? {
             let ticket = client.statements.keep(Outcome::Placed(Arc::clone(&placed), Arc::clone(&schema)));
@@ -76,7 +78,7 @@ pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Resu
         let ticket = client.statements.keep(query);
         return Ok(Opened { kind: ExecutionKind::Rows, schema, ticket, rows: None, run: None, parts: Vec::new() });
     }
-    let (session, permit) = (client.session.clone(), client.statements.begin()?);
+    let permit = client.statements.begin()?;
     let memory = MemoryConsumer::new("a result that is kept").register(&session.context().runtime_env().memory_pool);
     let run = Run::start(workers, async move { bound.start(&session).await }, memory, permit);
     let ticket = client.statements.keep(Outcome::Run(Arc::clone(&run)));
@@ -115,7 +117,7 @@ pub async fn update(workers: &Workers, client: &ClientSession, text: Text) -> An
 pub async fn plan(workers: &Workers, client: &ClientSession, text: Text) -> Answer<(SchemaRef, Vec<Option<DataType>>)> {
     let session = client.session.clone();
     let planned = workers.run(async move {
-        let prepared = session.prepare(&text.piece).await?;
+        let (session, prepared) = text.prepare(&session).await?;
         Ok((prepared.schema(&session).await?, prepared.parameters()?))
     });
     let (schema, parameters) = planned.await.map_err(|e| to_status(&e))?;

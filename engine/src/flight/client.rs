@@ -7,6 +7,7 @@ use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
 use arrow_flight::{FlightDescriptor, FlightInfo, Ticket};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use tonic::{Request, Status};
 use super::status::{from_flight, from_status, root_cause};
 use super::{COLUMN, COOKIE, LINE, PORT};
 use crate::error::{Result, SinewError};
+use crate::plans::CommandPlan;
 use crate::session::{Execution, ExecutionKind, Piece};
 
 /// How long the other side may take to answer the first call for a connection.
@@ -69,9 +71,46 @@ impl Remote {
     /// The server's, or that it cannot be reached.
     pub async fn run(&self, piece: &Piece) -> Result<Execution> {
         let command = CommandStatementQuery { query: piece.text.clone(), transaction_id: None };
-        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-        let mut request = self.request(descriptor);
-        for (name, value) in [(LINE, piece.line), (COLUMN, piece.column)] {
+        self.start(command.as_any().encode_to_vec(), (piece.line, piece.column)).await
+    }
+
+    /// Starts a statement over plans, or the query that they are.
+    ///
+    /// # Errors
+    /// The server's, or that it cannot be reached.
+    pub async fn run_plans(&self, command: &CommandPlan) -> Result<Execution> {
+        self.start(command.packed(), (1, 1)).await
+    }
+
+    /// The columns of a query's result.
+    ///
+    /// # Errors
+    /// The server's, or that it cannot be reached.
+    pub async fn columns(&self, query: &str) -> Result<SchemaRef> {
+        let command = CommandStatementQuery { query: query.into(), transaction_id: None };
+        self.described(command.as_any().encode_to_vec()).await
+    }
+
+    /// The columns of the result of plans.
+    ///
+    /// # Errors
+    /// The server's, or that it cannot be reached.
+    pub async fn columns_of_plans(&self, command: &CommandPlan) -> Result<SchemaRef> {
+        self.described(command.packed()).await
+    }
+
+    async fn described(&self, command: Vec<u8>) -> Result<SchemaRef> {
+        let request = self.request(FlightDescriptor::new_cmd(command));
+        let answer = self.client.clone().get_schema(request).await.map_err(|s| self.failed(s))?;
+        self.remember(answer.metadata());
+        let schema = Schema::try_from(answer.into_inner());
+        let schema = schema.map_err(|e| SinewError::Internal(format!("the schema of {}: {e}", self.url)))?;
+        Ok(Arc::new(schema))
+    }
+
+    async fn start(&self, command: Vec<u8>, place: (u64, u64)) -> Result<Execution> {
+        let mut request = self.request(FlightDescriptor::new_cmd(command));
+        for (name, value) in [(LINE, place.0), (COLUMN, place.1)] {
             request.metadata_mut().insert(name, MetadataValue::from(value));
         }
         let answer = self.client.clone().poll_flight_info(request).await.map_err(|s| self.failed(s))?;

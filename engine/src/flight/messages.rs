@@ -12,6 +12,7 @@ use super::direct::Part;
 use super::expiry;
 use super::status::to_status;
 use crate::error::{Result, SinewError};
+use crate::plans::CommandPlan;
 use crate::session::{Piece, split};
 
 /// The longest text of a statement, in bytes.
@@ -34,6 +35,13 @@ pub fn refused(what: impl Into<String>, hint: impl Into<String>) -> Status {
 pub fn command(bytes: &[u8]) -> Answer<Command> {
     let any = Any::decode(bytes).map_err(|e| refused(format!("the message cannot be read: {e}"), FORM))?;
     Command::try_from(any).map_err(|e| refused(format!("the message cannot be read: {e}"), FORM))
+}
+
+/// The plans in a command of ours.
+pub fn plans_of(any: &Any) -> Answer<CommandPlan> {
+    CommandPlan::decode(&*any.value).map_err(|e| {
+        refused(format!("the command of plans cannot be read: {e}"), "see docs/flight-sql.md for its form")
+    })
 }
 
 /// The status of a message that a call has no answer to.

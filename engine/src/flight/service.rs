@@ -20,13 +20,16 @@ use tonic::{Request, Response, Streaming};
 use super::calls::{self, Opened};
 use super::direct::Grant;
 use super::ingest::{self, Incoming};
-use super::messages::{Answer, command, info, ipc, no_transaction, part, refused, single, ticket, unknown};
+use super::messages::{
+    Answer, command, info, ipc, no_transaction, part, plans_of, refused, single, ticket, unknown,
+};
 use super::sessions::{ClientSession, Sessions};
-use super::statements::{Outcome, Text};
+use super::statements::{Carried, Outcome, Text};
 use super::status::to_status;
 use super::workers::Workers;
 use super::{COLUMN, COOKIE, LINE, actions, metadata};
 use crate::error::{Result, SinewError};
+use crate::plans::TYPE_URL;
 use crate::session::ExecutionKind;
 
 /// How long PollFlightInfo waits for the end of a statement that runs.
@@ -61,7 +64,26 @@ impl Call {
     fn text(&self, text: &str, transaction: Option<&Bytes>) -> Answer<Text> {
         self.may_begin().map_err(|e| to_status(&e))?;
         let piece = no_transaction(transaction).and_then(|()| single(text, self.place));
-        Ok(Text { piece: piece.map_err(|e| to_status(&e))?, values: None })
+        Ok(Text { piece: piece.map_err(|e| to_status(&e))?, values: None, plan: None })
+    }
+
+    /// The statement of a command; `None` for commands that are none.
+    fn asked(&self, command: &Command) -> Answer<Option<Text>> {
+        Ok(Some(match command {
+            Command::CommandStatementQuery(c) => self.text(&c.query, c.transaction_id.as_ref())?,
+            Command::CommandPreparedStatementQuery(c) => self.prepared(&c.prepared_statement_handle)?,
+            Command::CommandStatementSubstraitPlan(c) => {
+                let plan = c.plan.as_ref().map(|plan| plan.plan.clone()).unwrap_or_default();
+                let text = self.text("", c.transaction_id.as_ref())?;
+                Text { plan: Some(Arc::new(Carried::Substrait(plan))), ..text }
+            }
+            Command::Unknown(any) if any.type_url == TYPE_URL => {
+                let command = plans_of(any)?;
+                let text = self.text(&command.statement, None)?;
+                Text { plan: Some(Arc::new(Carried::DataFusion(command))), ..text }
+            }
+            _ => return Ok(None),
+        }))
     }
 
     /// # Errors
@@ -91,11 +113,7 @@ impl Service {
 
     /// Opens the statement of a command; `None` for other commands.
     async fn statement(&self, call: &Call, command: &Command, to_the_end: bool) -> Answer<Option<Opened>> {
-        let text = match command {
-            Command::CommandStatementQuery(c) => call.text(&c.query, c.transaction_id.as_ref())?,
-            Command::CommandPreparedStatementQuery(c) => call.prepared(&c.prepared_statement_handle)?,
-            _ => return Ok(None),
-        };
+        let Some(text) = call.asked(command)? else { return Ok(None) };
         calls::statement(&self.workers, &call.client, text, to_the_end).await.map(Some)
     }
 
@@ -135,8 +153,8 @@ impl Service {
             Command::CommandPreparedStatementUpdate(c) => {
                 let bound = call.prepared(&c.prepared_statement_handle)?;
                 // Values come with this call, or were bound before it.
-                let values = values(messages).await?.or(bound.values);
-                calls::update(&self.workers, &call.client, Text { values, piece: bound.piece }).await?
+                let values = values(messages).await?.or(bound.values.clone());
+                calls::update(&self.workers, &call.client, Text { values, ..bound }).await?
             }
             Command::CommandPreparedStatementQuery(c) => {
                 let handle = c.prepared_statement_handle;
@@ -145,6 +163,10 @@ impl Service {
                 return Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) }.encode_to_vec());
             }
             Command::CommandStatementIngest(c) => self.ingest(call, c, messages).await.map_err(|e| to_status(&e))?,
+            Command::Unknown(any) if any.type_url == TYPE_URL => match call.asked(&Command::Unknown(any))? {
+                Some(text) => calls::update(&self.workers, &call.client, text).await?,
+                None => 0,
+            },
             other => return Err(unknown("DoPut", &other)),
         };
         Ok(DoPutUpdateResult { record_count: count }.encode_to_vec())
@@ -270,13 +292,9 @@ impl FlightService for Service {
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<Response<SchemaResult>> {
         let call = self.call(&request)?;
         let command = command(&request.into_inner().cmd)?;
-        let text = match &command {
-            Command::CommandStatementQuery(c) => call.text(&c.query, c.transaction_id.as_ref())?,
-            Command::CommandPreparedStatementQuery(c) => call.prepared(&c.prepared_statement_handle)?,
-            other => {
-                let (schema, _) = metadata::announced(other).ok_or_else(|| unknown("GetSchema", other))?;
-                return Ok(call.answer(SchemaResult { schema: ipc(&schema)? }));
-            }
+        let Some(text) = call.asked(&command)? else {
+            let (schema, _) = metadata::announced(&command).ok_or_else(|| unknown("GetSchema", &command))?;
+            return Ok(call.answer(SchemaResult { schema: ipc(&schema)? }));
         };
         let (schema, _) = calls::plan(&self.workers, &call.client, text).await?;
         Ok(call.answer(SchemaResult { schema: ipc(&schema)? }))
@@ -294,6 +312,12 @@ impl FlightService for Service {
         let command = command(&ticket)?;
         if let Command::TicketStatementQuery(ticket) = &command {
             let outcome = call.client.statements.result(&ticket.statement_handle);
+            let rows = outcome.and_then(|outcome| calls::rows(&self.workers, &call.client, outcome, None));
+            return Ok(call.answer(rows.map_err(|e| to_status(&e))?));
+        }
+        // A statement may be its own ticket: it is begun and followed in one call.
+        if let Some(opened) = self.statement(&call, &command, false).await? {
+            let outcome = call.client.statements.forget(&opened.ticket).ok_or(SinewError::Cancelled);
             let rows = outcome.and_then(|outcome| calls::rows(&self.workers, &call.client, outcome, None));
             return Ok(call.answer(rows.map_err(|e| to_status(&e))?));
         }

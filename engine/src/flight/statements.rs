@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -14,7 +15,8 @@ use super::direct::Placed;
 use super::run::Run;
 use super::sessions::Names;
 use crate::error::{Result, SinewError};
-use crate::session::{Bound, Piece};
+use crate::plans::{self, CommandPlan};
+use crate::session::{Bound, Piece, Prepared, Session, guarded};
 
 /// How long a result can be fetched after it was last asked for.
 pub const KEPT: Duration = Duration::from_secs(300);
@@ -74,6 +76,40 @@ pub struct Text {
     pub piece: Piece,
     /// Values for its parameters, a row for each time it runs.
     pub values: Option<RecordBatch>,
+    /// What came in the place of the text, or beside it.
+    pub plan: Option<Arc<Carried>>,
+}
+
+/// Plans that a client sent.
+#[derive(Debug)]
+pub enum Carried {
+    /// Plans of DataFusion, and a statement over them.
+    DataFusion(CommandPlan),
+    /// A plan of another system.
+    Substrait(Bytes),
+}
+
+impl Text {
+    /// Parses and plans; the session is the one that the statement is started with.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub async fn prepare(&self, session: &Session) -> Result<(Session, Prepared)> {
+        match self.plan.as_deref() {
+            None => Ok((session.clone(), session.prepare(&self.piece).await?)),
+            Some(Carried::DataFusion(command)) => guarded(plans::prepare(session, command, &self.piece)).await,
+            Some(Carried::Substrait(plan)) => guarded(plans::prepare_substrait(session, plan)).await,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let plan = match self.plan.as_deref() {
+            None => 0,
+            Some(Carried::DataFusion(command)) => command.bytes(),
+            Some(Carried::Substrait(plan)) => plan.len(),
+        };
+        self.piece.text.len() + plan + self.values.as_ref().map_or(0, RecordBatch::get_array_memory_size)
+    }
 }
 
 #[derive(Debug)]
@@ -274,9 +310,7 @@ impl Statements {
 /// # Errors
 /// When there is no room for one more among those that are prepared.
 fn room(all: &HashMap<String, Text>, more: &Text) -> Result<()> {
-    let bytes =
-        |text: &Text| text.piece.text.len() + text.values.as_ref().map_or(0, RecordBatch::get_array_memory_size);
-    if all.values().map(bytes).sum::<usize>() + bytes(more) <= PREPARED_BYTES {
+    if all.values().map(Text::bytes).sum::<usize>() + more.bytes() <= PREPARED_BYTES {
         return Ok(());
     }
     Err(SinewError::TooMany {

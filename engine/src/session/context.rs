@@ -22,6 +22,7 @@ use sinew_ml::operators::{Local, TrainPlanner};
 use sinew_ml::runtime::{StepRunner, TrainRuntime};
 use sinew_ml::store::BlockStore;
 
+use super::home::Home;
 use super::keeper::Keepers;
 use crate::config::SessionOptions;
 use crate::error::Result;
@@ -149,7 +150,7 @@ impl Resources {
     }
 
     /// A context with tables and settings of its own.
-    pub fn context(&self, options: &SessionOptions) -> SessionContext {
+    pub fn context(&self, options: &SessionOptions, home: Arc<Home>) -> SessionContext {
         let mut config = self
             .host
             .config
@@ -157,7 +158,8 @@ impl Resources {
             .with_information_schema(true)
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_target_partitions(options.threads())
-            .with_option_extension(options.clone());
+            .with_option_extension(options.clone())
+            .with_extension(home);
         let execution = &mut config.options_mut().execution;
         // A plan that is executed again must read the same files again; a shared queue would be empty by then.
         execution.enable_file_stream_work_stealing = false;

@@ -1,17 +1,9 @@
-//! What a connected session has in place of an engine: SQL reaches the server, other ways do not yet.
-
-use std::sync::Arc;
+//! What a connected session has in place of a warehouse: models are reached by SQL, other ways do not exist yet.
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::catalog::Session as CatalogSession;
-use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::context::QueryPlanner;
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::SessionContext;
 
 use super::Session;
 use crate::error::{Result, SinewError};
@@ -19,27 +11,6 @@ use crate::warehouse::{Artifact, ModelCatalog, ModelInfo, ModelRef, PublishMode,
 
 fn refused(what: &str) -> SinewError {
     SinewError::NotAvailable { what: format!("{what} over a connection"), hint: "send SQL with Session::sql".into() }
-}
-
-/// Refuses every plan.
-#[derive(Debug)]
-struct Nowhere;
-
-#[async_trait]
-impl QueryPlanner for Nowhere {
-    async fn create_physical_plan(
-        &self,
-        _: &LogicalPlan,
-        _: &dyn CatalogSession,
-    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        Err(refused("running a plan").into())
-    }
-}
-
-/// A context whose plans are refused.
-pub fn context() -> SessionContext {
-    let state = SessionStateBuilder::new().with_default_features().with_query_planner(Arc::new(Nowhere));
-    SessionContext::new_with_state(state.build())
 }
 
 /// Names of tables and models on the server; none where it cannot be asked.

@@ -4,6 +4,7 @@ mod bound;
 mod context;
 mod elsewhere;
 mod execution;
+mod home;
 mod keeper;
 mod models;
 mod plain;
@@ -11,11 +12,13 @@ mod prepared;
 mod resume;
 mod show;
 mod split;
+mod template;
 mod train;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use futures::FutureExt;
 use sinew_sql::Statement;
@@ -24,9 +27,10 @@ pub(crate) use bound::{Bound, numbered};
 pub(crate) use context::{CATALOG, SCHEMA};
 pub use context::{Host, environment};
 pub use execution::{Execution, ExecutionKind, Statements};
+pub(crate) use home::Home;
 #[cfg(test)]
 pub(crate) use plain::physical;
-pub(crate) use prepared::Prepared;
+pub(crate) use prepared::{Prepared, only_reads};
 pub use resume::Interrupted;
 pub(crate) use show::matches;
 pub use split::{Piece, split};
@@ -34,6 +38,8 @@ pub use split::{Piece, split};
 use crate::config::SessionOptions;
 use crate::error::{Result, SinewError};
 use crate::flight::Remote;
+use crate::frame;
+use crate::plans::Over;
 use crate::tables::StoredTables;
 use crate::warehouse::models::unknown_model;
 use crate::warehouse::{Location, MemoryCatalog, ModelCatalog, StoreCatalog};
@@ -50,10 +56,12 @@ struct Inner {
     options: SessionOptions,
     models: Arc<dyn ModelCatalog>,
     location: Location,
-    tables: StoredTables,
+    tables: Arc<StoredTables>,
     resources: context::Resources,
     /// The server that runs the statements, where this process does not.
-    remote: Option<Remote>,
+    remote: Option<Arc<Remote>>,
+    /// Relations that its one statement sees.
+    over: Option<Over>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -96,13 +104,13 @@ impl Session {
     pub fn sibling(&self) -> Self {
         let inner = &self.inner;
         let (models, location) = (Arc::clone(&inner.models), inner.location.clone());
-        let remote = inner.remote.as_ref().map(Remote::sibling);
+        let remote = inner.remote.as_ref().map(|remote| remote.sibling());
         Self::open(inner.options.clone(), models, location, inner.resources.clone(), remote)
     }
 
-    /// A session on the server at `url`, such as `grpc://127.0.0.1:50051`: statements run there, and their
-    /// rows come here as they would from [`Self::embedded`]. [`Self::context`] and [`Self::models`] reach
-    /// nothing there in this version; use [`Self::sql`].
+    /// A session on the server at `url`, such as `grpc://127.0.0.1:50051`: statements and plans of DataFrames run
+    /// there, and their rows come here as they would from [`Self::embedded`]. [`Self::models`] reaches nothing there
+    /// in this version; use [`Self::sql`].
     ///
     /// # Errors
     /// When the address cannot be used, or no server answers there.
@@ -121,12 +129,45 @@ impl Session {
         resources: context::Resources,
         remote: Option<Remote>,
     ) -> Self {
+        let (remote, home) = (remote.map(Arc::new), Arc::new(Home::default()));
         let context = match &remote {
-            None => resources.context(&options),
-            Some(_) => elsewhere::context(),
+            None => resources.context(&options, Arc::clone(&home)),
+            Some(remote) => frame::context(remote, Arc::clone(&home)),
         };
-        let tables = StoredTables::new(&location);
-        Self { inner: Arc::new(Inner { context, options, models, location, tables, resources, remote }) }
+        let tables = Arc::new(StoredTables::new(&location));
+        let inner = Inner { context, options, models, location, tables, resources, remote, over: None };
+        let session = Self { inner: Arc::new(inner) };
+        home.bind(&session);
+        session
+    }
+
+    /// This session for one statement that also sees relations, which come into what is returned beside it.
+    pub(crate) fn over(&self) -> (Self, Over) {
+        let relations = Over::new(self);
+        let state = SessionStateBuilder::new_from_existing(self.context().state());
+        let context = SessionContext::new_with_state(state.with_catalog_list(relations.catalogs()).build());
+        let inner = &self.inner;
+        let over = Inner {
+            context,
+            options: inner.options.clone(),
+            models: Arc::clone(&inner.models),
+            location: inner.location.clone(),
+            tables: Arc::clone(&inner.tables),
+            resources: inner.resources.clone(),
+            remote: None,
+            over: Some(relations.clone()),
+        };
+        (Self { inner: Arc::new(over) }, relations)
+    }
+
+    /// The relations, if this is a session of [`Self::over`]. A statement cannot be run again without them.
+    pub(crate) fn relations(&self) -> Option<&Over> {
+        self.inner.over.as_ref()
+    }
+
+    /// The server that runs the statements, where this process does not.
+    pub(crate) fn remote(&self) -> Option<&Arc<Remote>> {
+        self.inner.remote.as_ref()
     }
 
     /// The statements of a script, to be started one after another.
@@ -134,7 +175,7 @@ impl Session {
         Statements::new(self.clone(), script)
     }
 
-    /// The DataFusion context below. That of a connected session knows no tables and refuses to run plans.
+    /// The DataFusion context below. That of a connected session has the server's tables, and its plans run there.
     pub fn context(&self) -> &SessionContext {
         &self.inner.context
     }
@@ -255,7 +296,7 @@ impl Session {
 }
 
 /// A panic of the engine below becomes an error of the statement.
-async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(result) => result,
         Err(panic) => Err(SinewError::from_panic(&*panic)),

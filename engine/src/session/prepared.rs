@@ -10,6 +10,7 @@ use datafusion::logical_expr::LogicalPlan;
 use sinew_sql::Statement;
 
 use super::execution::Execution;
+use super::template::Template;
 use super::{Session, plain, resume, train};
 use crate::error::{Result, SinewError};
 
@@ -25,6 +26,8 @@ pub(crate) enum Prepared {
     Plan(LogicalPlan, plain::Said),
     /// One of ours.
     Ours(Box<Statement>),
+    /// A training that lacks values.
+    Template(Box<Template>),
     /// There is no statement in the text.
     Nothing,
 }
@@ -32,6 +35,9 @@ pub(crate) enum Prepared {
 impl Prepared {
     /// Parses and plans.
     pub(super) async fn new(session: &Session, text: &str) -> Result<Self> {
+        if let Some(template) = Template::of(session, text).await? {
+            return Ok(Self::Template(Box::new(template)));
+        }
         let Some(statement) = sinew_sql::parse(text)?.pop() else { return Ok(Self::Nothing) };
         let Statement::Query(query) = statement else { return Ok(Self::Ours(Box::new(statement))) };
         let (plan, said) = plain::plan(session, &query).await?;
@@ -47,23 +53,12 @@ impl Prepared {
     /// When a parameter is not written as `$1`, `$2` and so on.
     pub(crate) fn parameters(&self) -> Result<Vec<Option<DataType>>> {
         let plan = match self {
+            Self::Template(template) => return Ok(template.types.clone()),
             // What EXECUTE gives to PREPARE is theirs.
             Self::Plan(LogicalPlan::Statement(_), _) | Self::Ours(_) | Self::Nothing => return Ok(Vec::new()),
             Self::Query(plan) | Self::Plan(plan, _) => plan,
         };
-        let mut found = Vec::new();
-        for (name, data_type) in plan.get_parameter_types()? {
-            let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
-            let Some(at) = number.filter(|n| (1..=MOST_PARAMETERS).contains(n)) else {
-                return Err(SinewError::Request {
-                    what: format!("'{name}' cannot be a parameter"),
-                    hint: format!("write parameters as ?, or as $1 to ${MOST_PARAMETERS}"),
-                });
-            };
-            found.resize(found.len().max(at), None);
-            found[at - 1] = data_type;
-        }
-        Ok(found)
+        by_number(plan.get_parameter_types()?.into_iter())
     }
 
     /// The statement with values in place of its parameters.
@@ -74,6 +69,7 @@ impl Prepared {
         Ok(match self {
             Self::Query(plan) => Self::Query(plan.clone().with_param_values(values)?),
             Self::Plan(plan, said) => Self::Plan(plan.clone().with_param_values(values)?, said.clone()),
+            Self::Template(template) => Self::Ours(Box::new(template.fill(&values)?)),
             other => other.clone(),
         })
     }
@@ -82,6 +78,7 @@ impl Prepared {
     pub(crate) async fn schema(&self, session: &Session) -> Result<SchemaRef> {
         let planned = match self {
             Self::Query(plan) => return Ok(Arc::clone(plan.schema().inner())),
+            Self::Template(template) => return Ok(Arc::clone(&template.schema)),
             Self::Ours(statement) => match &**statement {
                 Statement::Train(statement) => return train::schema(session, statement).await,
                 Statement::Retrain { name, resume } => {
@@ -103,13 +100,34 @@ impl Prepared {
             Self::Query(plan) => plain::run_plan(session, plan.clone(), "").await,
             Self::Plan(plan, said) => plain::start(session, plan.clone(), said).await,
             Self::Ours(statement) => session.start((**statement).clone()).await,
+            Self::Template(_) => Err(SinewError::Internal("a training has no values".into())),
             Self::Nothing => Ok(Execution::done()),
         }
     }
 }
 
+/// The types of parameters in the order of their numbers.
+///
+/// # Errors
+/// When a parameter is not written as `$1`, `$2` and so on.
+pub(super) fn by_number(types: impl Iterator<Item = (String, Option<DataType>)>) -> Result<Vec<Option<DataType>>> {
+    let mut found = Vec::new();
+    for (name, data_type) in types {
+        let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
+        let Some(at) = number.filter(|n| (1..=MOST_PARAMETERS).contains(n)) else {
+            return Err(SinewError::Request {
+                what: format!("'{name}' cannot be a parameter"),
+                hint: format!("write parameters as ?, or as $1 to ${MOST_PARAMETERS}"),
+            });
+        };
+        found.resize(found.len().max(at), None);
+        found[at - 1] = data_type;
+    }
+    Ok(found)
+}
+
 /// Whether a plan changes nothing, in the session or outside.
-fn only_reads(plan: &LogicalPlan) -> Result<bool> {
+pub(crate) fn only_reads(plan: &LogicalPlan) -> Result<bool> {
     let mut reads = true;
     plan.apply_with_subqueries(|node| {
         use LogicalPlan::{Copy, Ddl, Dml, Extension, Statement};

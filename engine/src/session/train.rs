@@ -1,10 +1,11 @@
 //! A training: planned, run, and published when its last row comes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, BinaryArray, Int64Array, RecordBatch};
 use datafusion::arrow::compute::{filter_record_batch, is_null};
-use datafusion::arrow::datatypes::{Fields, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
@@ -30,6 +31,7 @@ use crate::warehouse::{Artifact, PublishMode};
 
 /// Plans and starts a training. Its rows come while it runs; the last one after the model is published.
 pub async fn run(session: &Session, train: &TrainStatement) -> Result<Execution> {
+    let train = &crate::plans::as_sql(session, train).await;
     let resumed = if train.resume { resume::same(session, train).await? } else { None };
     go_on(session, train, resumed).await
 }
@@ -78,14 +80,15 @@ struct Way {
     resume: Option<Vec<u8>>,
 }
 
-/// How a training runs, and where its checkpoints go: nowhere in a warehouse that ends with the process.
+/// How a training runs, and where its checkpoints go: nowhere in a warehouse that ends with the process, nor where
+/// its statement could not be run again.
 fn way(session: &Session, train: &TrainStatement, resumed: Option<Resumed>) -> (Way, Option<Place>) {
     let every = checkpoint_interval(session);
     if let Some(Resumed { attempt, checkpoint, place }) = resumed {
         return (Way { run: attempt, checkpoint_interval: Some(every), resume: Some(checkpoint) }, Some(place));
     }
     let run = new_run();
-    if session.options().warehouse().starts_with("memory:") {
+    if session.options().warehouse().starts_with("memory:") || session.relations().is_some() {
         return (Way { run, ..Way::default() }, None);
     }
     let (model, statement) = (train.name.clone(), train.text.clone());
@@ -186,20 +189,35 @@ pub async fn explain(session: &Session, train: &TrainStatement, analyze: bool) -
     Ok(LogicalPlanBuilder::from(plan).explain(false, analyze)?.build()?)
 }
 
-/// The columns of the report of a training.
+/// The columns of the report of a training, once it is known that it can be planned.
 pub async fn schema(session: &Session, train: &TrainStatement) -> Result<SchemaRef> {
-    let plan = plan(session, train, Way::default()).await?;
-    let hidden = [report::ARTIFACT, report::CHECKPOINT];
-    let fields = plan.schema().fields().iter().filter(|field| !hidden.contains(&field.name().as_str()));
-    Ok(Arc::new(Schema::new(fields.cloned().collect::<Fields>())))
+    plan(session, train, Way::default()).await?;
+    Ok(report_schema())
 }
 
-async fn plan(session: &Session, train: &TrainStatement, way: Way) -> Result<LogicalPlan> {
+/// The columns of the report of every training.
+pub fn report_schema() -> SchemaRef {
+    let hidden = [report::ARTIFACT, report::CHECKPOINT];
+    let all = report::schema();
+    let fields = all.fields().iter().filter(|field| !hidden.contains(&field.name().as_str()));
+    Arc::new(Schema::new(fields.cloned().collect::<Fields>()))
+}
+
+/// The parameters of a training's query, with their types where it tells.
+pub async fn parameters(session: &Session, train: &TrainStatement) -> Result<HashMap<String, Option<DataType>>> {
+    Ok(look_up(session, train).await?.query.get_parameter_types()?)
+}
+
+async fn look_up(session: &Session, train: &TrainStatement) -> Result<PlannedTrain> {
     let state = session.context().state();
     let references = state.resolve_table_references(&train.query.statement)?;
     session.tables().refresh(session.context(), &references).await?;
     let models = load_models(session, &train.query.models).await?;
-    let planned = plan_train(&state, train, models).await?;
+    Ok(plan_train(&state, train, models).await?)
+}
+
+async fn plan(session: &Session, train: &TrainStatement, way: Way) -> Result<LogicalPlan> {
+    let planned = look_up(session, train).await?;
     session.tables().refresh_scans(&planned.query, &[]).await?;
     let spec = spec(&planned, way)?;
     let node = TrainNode::new(Arc::new(spec), planned.query)?;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod replays;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,0 +1,127 @@
+"""The package of `python/`."""
+
+import io
+
+import pandas
+import polars
+import pyarrow
+import pytest
+import sinew
+from datafusion import col, lit
+from datafusion import functions as f
+
+
+@pytest.fixture
+def c(url):
+    with sinew.connect(url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def patients(c, data):
+    return c.table(f"{data}/breast_cancer.csv")
+
+
+def test_statements(c):
+    rows = c.sql("SELECT 1 AS a, 'x' AS b UNION ALL SELECT 2, NULL ORDER BY a")
+    assert rows.to_arrow().to_pylist() == [{"a": 1, "b": "x"}, {"a": 2, "b": None}]
+    assert rows.to_pandas()["a"].tolist() == [1, 2] and rows.to_polars()["a"].to_list() == [1, 2]
+    assert len(rows) == 2 and pyarrow.table(rows).num_rows == 2 and rows["a"][0].as_py() == 1
+    assert "a  b" in repr(rows) and "<th>a</th>" in rows._repr_html_()
+    assert c.sql("SELECT ? + 1 AS n", [41]).to_pylist() == [{"n": 42}]
+    with pytest.raises(sinew.Error, match="SINEW-3002") as failed:
+        c.sql("SELECT nope")
+    assert failed.value.code == "SINEW-3002" and "gRPC" not in str(failed.value)
+    with pytest.raises(sinew.Error) as failed:
+        c.sql("SELECT nope + ?", [1])
+    assert failed.value.code == "SINEW-3002"
+
+
+def test_frames_run_on_the_server(c, patients):
+    large = patients.filter(col("mean_radius") > lit(15.0))
+    means = large.aggregate([col("diagnosis")], [f.avg(col("mean_radius")).alias("r"), f.count_star().alias("n")])
+    assert isinstance(means, sinew.DataFrame)
+    found = {row["diagnosis"]: row["n"] for row in means.to_pylist()}
+    assert found["malignant"] > found["benign"] > 0 and sum(found.values()) == large.count()
+    assert means.sort(col("n").sort(ascending=False)).to_pandas()["diagnosis"].tolist() == ["malignant", "benign"]
+    assert means.to_polars().height == 2 and polars.DataFrame(means).height == 2
+    assert sum(batch.num_rows for batch in patients.execute_stream()) == 569
+    joined = patients.select(col("diagnosis").alias("d")).distinct().join(means, left_on="d", right_on="diagnosis")
+    assert joined.count() == 2
+    benign = c.query("SELECT 'benign' AS diagnosis")
+    assert patients.join(benign, on="diagnosis", how="semi").count() == 357
+    with pytest.raises(AttributeError, match="CREATE TABLE"):
+        patients.write_parquet("/tmp/x.parquet")
+
+
+def test_frames_are_trained(c, patients, capsys):
+    large = patients.filter(col("mean_radius") > lit(8.0))
+    trained = c.train(large, model="py_tumour", family="logistic_regression", predict="diagnosis", split=0.2, reg_param=0.01, progress=True)
+    assert trained.version == 1 and trained.iterations.num_rows > 1 and trained.metrics["accuracy"] > 0.9
+    assert "py_tumour: iteration" in capsys.readouterr().err
+    scored = c.predict(large, "py_tumour@1").filter(col("predicted_diagnosis") != col("diagnosis"))
+    assert 0 < scored.count() < 60
+    assert c.evaluate(large, "py_tumour")["accuracy"] > 0.9
+    assert "py_tumour" in c.models()["name"].to_pylist()
+    # What was trained on a DataFrame is recorded as SQL where that says the same.
+    statement = c.sql("SHOW CREATE MODEL py_tumour").to_pylist()[0]["statement"]
+    assert "__dataframe" not in statement, statement
+    c.sql("RETRAIN MODEL py_tumour")
+    weights = c.sql("SELECT v1.weight = v2.weight AS same FROM ML.WEIGHTS(MODEL py_tumour@1) v1 JOIN ML.WEIGHTS(MODEL py_tumour@2) v2 USING (processed_input)")
+    assert all(row["same"] for row in rows_of(weights))
+    features = scored.select(col("mean_radius"), col("mean_texture"), col("diagnosis"))
+    again = c.train(features, model="py_wrong", family="logistic_regression", predict="diagnosis", split="NONE")
+    assert again.version == 1 and again.metrics == {}
+
+
+def rows_of(rows):
+    return rows.to_arrow().to_pylist()
+
+
+def test_other_sources_are_trained(c):
+    points = {"x": [float(i) for i in range(40)], "y": [2.0 * i for i in range(40)]}
+    options = dict(model="py_line", family="linear_regression", predict="y", split="NONE", progress=False)
+    for source in (pandas.DataFrame(points), polars.DataFrame(points), pyarrow.table(points), points):
+        c.train(source, **options)
+    c.ingest("py_points", points, mode="replace")
+    c.train("py_points", **options)
+    c.train("SELECT * FROM py_points WHERE x > 3", **options)
+    assert c.sql("SHOW VERSIONS OF MODEL py_line").num_rows == 6
+    assert round(c.predict({"x": [21.0]}, "py_line").to_pylist()[0]["predicted_y"], 6) == 42
+    assert c.evaluate("py_points", "py_line")["r2_score"] > 0.999
+    with pytest.raises(sinew.Error, match="SINEW"):
+        c.train("py_points", model="m", family="linear_regresion", predict="y")
+
+
+def test_rows_are_stored(c):
+    table = pyarrow.table({"a": [1, 2, None], "b": ["x", "y", None]})
+    assert c.ingest("py_kept", table, mode="replace") == 3
+    with pytest.raises(sinew.Error, match="SINEW-3309"):
+        c.ingest("py_kept", table)
+    assert c.ingest("py_kept", pandas.DataFrame({"a": [7], "b": ["z"]}), mode="append") == 1
+    assert c.sql("SELECT count(*) AS n, sum(a) AS s FROM py_kept").to_pylist() == [{"n": 4, "s": 10}]
+    c.ingest("py_scratch", table, temporary=True)
+    # The DB-API connection is the same session.
+    assert pandas.read_sql("SELECT count(*) AS n FROM py_scratch", c.adbc)["n"].tolist() == [3]
+    assert c.table("py_scratch").count() == 3
+    with pytest.raises(ValueError, match="mode"):
+        c.ingest("py_kept", table, mode="upsert")
+
+
+def test_magic(c):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    shell.run_line_magic("load_ext", "sinew")
+    assert shell.run_cell_magic("sql", "", "SELECT 6 * 7 AS n").to_pylist() == [{"n": 42}]
+    shell.run_cell_magic("sql", "kept", "SELECT 1 AS n")
+    assert shell.user_ns["kept"].to_pylist() == [{"n": 1}]
+
+
+def test_progress_is_one_line(c):
+    out = io.StringIO()
+    line = sinew._connection._Progress("m", out)
+    with line:
+        for i in range(3):
+            line.show(pyarrow.RecordBatch.from_pylist([{"iteration": i, "loss": 1.0 / (i + 1), "rows": 10}]))
+    assert out.getvalue().count("\n") == 1 and out.getvalue().count("\r") == 3
