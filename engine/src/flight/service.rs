@@ -20,9 +20,7 @@ use tonic::{Request, Response, Streaming};
 use super::calls::{self, Opened};
 use super::direct::Grant;
 use super::ingest::{self, Incoming};
-use super::messages::{
-    Answer, command, info, ipc, no_transaction, part, plans_of, refused, single, ticket, unknown,
-};
+use super::messages::{Answer, command, info, ipc, no_transaction, part, plans_of, refused, single, ticket, unknown};
 use super::sessions::{ClientSession, Sessions};
 use super::statements::{Carried, Outcome, Text};
 use super::status::to_status;
