@@ -13,6 +13,7 @@ use ballista_core::{ConfigProducer, RuntimeProducer};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::prelude::SessionConfig;
+use sinew::storage::roots::Travelling;
 use sinew::{Result, SessionOptions};
 use sinew_ml::kernels::Cpu;
 use sinew_ml::operators::Local;
@@ -43,13 +44,18 @@ impl Resources {
         let store = Arc::new(BlockStore::with_pool(Arc::new(pool)));
         let training = Arc::new(TrainRuntime::new(Arc::new(Cpu::new()), Arc::clone(&store), Arc::new(Local)));
         let config: ConfigProducer = Arc::new(move || {
-            let mut config = SessionConfig::new_with_ballista().with_extension(Arc::clone(&training));
+            let mut config = SessionConfig::new_with_ballista()
+                .with_extension(Arc::clone(&training))
+                .with_option_extension(Travelling::default());
             config.options_mut().execution.enable_file_stream_work_stealing = false;
             config
         });
         let (options, folder) = (options.clone(), folder.to_path_buf());
-        let runtime: RuntimeProducer = Arc::new(move |_: &SessionConfig| -> DataFusionResult<_> {
-            sinew::environment(&options).with_temp_file_path(folder.clone()).build_arc()
+        let runtime: RuntimeProducer = Arc::new(move |config: &SessionConfig| -> DataFusionResult<_> {
+            // A task touches what its session may touch, and nothing that this executor may not.
+            let theirs = config.options().extensions.get::<Travelling>().map(|travelling| travelling.roots(&options));
+            let bound = theirs.transpose()?.unwrap_or_default();
+            sinew::environment(&options, bound)?.with_temp_file_path(folder.clone()).build_arc()
         });
         Ok(Self { query_bytes, store, config, runtime })
     }

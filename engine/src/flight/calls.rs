@@ -1,6 +1,7 @@
 //! What a call does with a statement: plan it, start it, wait for it, stream it.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use arrow_flight::FlightData;
 use arrow_flight::encode::FlightDataEncoderBuilder;
@@ -12,6 +13,8 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::Status;
 
+use super::auth::audit::Entry;
+use super::auth::roles::{QUERY, needed};
 use super::messages::Answer;
 use super::run::{Leash, Run};
 use super::schema::{client_batch, client_schema};
@@ -37,8 +40,9 @@ pub struct Opened {
     pub run: Option<Arc<Run>>,
 }
 
-/// Parses and plans a statement; starts it if it is one that runs once.
+/// Parses and plans a statement that the user may run; starts it if it is one that runs once.
 pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Result<Opened> {
+    let words: Arc<str> = text.piece.text.as_str().into();
     let session = client.session.clone();
     let planned = workers.run(async move {
         let bound = Bound::new(session.prepare(&text.piece).await?, text.values)?;
@@ -48,15 +52,23 @@ pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Resu
         };
         Ok((bound, client_schema(&schema)))
     });
-    let (bound, schema) = planned.await?;
+    let (bound, schema) = match planned.await {
+        Ok(planned) => planned,
+        Err(error) => {
+            client.may(QUERY, &words)?.end(Err(&error.to_string()));
+            return Err(error);
+        }
+    };
+    let need = needed(bound.prepared());
     if bound.only_reads() {
-        let query = Outcome::Query(Arc::new(Query::new(bound, Arc::clone(&schema))));
+        let query = Outcome::Query(Arc::new(Query::new(bound, Arc::clone(&schema), need, words)));
         let ticket = client.statements.keep(query);
         return Ok(Opened { kind: ExecutionKind::Rows, schema, ticket, rows: None, run: None });
     }
-    let (session, permit) = (client.session.clone(), client.statements.begin()?);
+    let (entry, permit) = client.begin(need, &words)?;
+    let session = client.session.clone();
     let memory = MemoryConsumer::new("a result that is kept").register(&session.context().runtime_env().memory_pool);
-    let run = Run::start(workers, async move { bound.start(&session).await }, memory, permit);
+    let run = Run::start(workers, async move { bound.start(&session).await }, memory, permit, Some(entry));
     let ticket = client.statements.keep(Outcome::Run(Arc::clone(&run)));
     Ok(Opened { kind: ExecutionKind::Done, schema, ticket, rows: None, run: Some(run) })
 }
@@ -92,10 +104,11 @@ pub async fn update(workers: &Workers, client: &ClientSession, text: Text) -> An
 /// The columns and the types of the parameters of a statement that is not run.
 pub async fn plan(workers: &Workers, client: &ClientSession, text: Text) -> Answer<(SchemaRef, Vec<Option<DataType>>)> {
     let session = client.session.clone();
-    let planned = workers.run(async move {
-        let prepared = session.prepare(&text.piece).await?;
-        Ok((prepared.schema(&session).await?, prepared.parameters()?))
-    });
+    let words = text.piece.text.clone();
+    let prepared = workers.run(async move { session.prepare(&text.piece).await }).await.map_err(|e| to_status(&e))?;
+    client.allows(needed(&prepared), &words).map_err(|e| to_status(&e))?;
+    let session = client.session.clone();
+    let planned = workers.run(async move { Ok((prepared.schema(&session).await?, prepared.parameters()?)) });
     let (schema, parameters) = planned.await.map_err(|e| to_status(&e))?;
     Ok((client_schema(&schema), parameters))
 }
@@ -117,7 +130,8 @@ pub fn rows(
             Ok(workers.stream(until(stream::once(opened).try_flatten(), closed)))
         }
         Outcome::Query(query) => {
-            let (session, permit) = (client.session.clone(), client.statements.begin()?);
+            let (entry, permit) = client.begin(query.need, &query.text)?;
+            let session = client.session.clone();
             let (schema, bound) = (Arc::clone(&query.schema), query.bound.clone());
             let cancelled = query.cancelled();
             let started = async move {
@@ -130,6 +144,7 @@ pub fn rows(
                 Ok::<_, SinewError>(rows)
             };
             let rows = stream::once(started).try_flatten().map_err(|e| to_status(&e));
+            let rows = audited(rows, entry);
             let ended = async move {
                 tokio::select! { () = closed => {}, () = cancelled => {} }
             };
@@ -141,6 +156,25 @@ pub fn rows(
 /// One batch, encoded.
 pub fn one(batch: RecordBatch) -> BoxStream<'static, Answer<FlightData>> {
     encode(batch.schema(), stream::iter([Ok(batch)])).boxed()
+}
+
+/// The rows, which end the entry as they end.
+fn audited(
+    rows: impl Stream<Item = Answer<RecordBatch>> + Send + 'static,
+    entry: Entry,
+) -> impl Stream<Item = Answer<RecordBatch>> + Send + 'static {
+    let (mut rows, mut entry, mut count) = (rows.boxed(), Some(entry), 0);
+    stream::poll_fn(move |context| {
+        let next = rows.poll_next_unpin(context);
+        if let Poll::Ready(item) = &next {
+            match item {
+                Some(Ok(batch)) => count += batch.num_rows() as u64,
+                Some(Err(status)) => drop(entry.take().map(|entry| entry.end(Err(status.message())))),
+                None => drop(entry.take().map(|entry| entry.end(Ok(count)))),
+            }
+        }
+        next
+    })
 }
 
 fn encode(
@@ -159,7 +193,6 @@ fn until<T: Send + 'static>(
     let (mut items, mut stop) = (items.boxed(), Box::pin(stop));
     let mut stopped = false;
     stream::poll_fn(move |cx| {
-        use std::task::Poll;
         if stopped {
             return Poll::Ready(None);
         }

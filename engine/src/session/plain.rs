@@ -35,7 +35,10 @@ pub async fn plan(session: &Session, query: &QueryStatement) -> Result<(LogicalP
     let models = load_models(session, &query.models).await?;
     said.fresh = references.iter().filter_map(|r| session.tables().own_name(session.context(), r)).collect();
     match plan_query(&state, &query, models).await {
-        Ok(plan) => Ok((plan, said)),
+        Ok(plan) => {
+            session.roots().admit_plan(&plan)?;
+            Ok((plan, said))
+        }
         Err(error) => Err(write::with_columns(&state, &query.statement, error.into()).await),
     }
 }
@@ -105,6 +108,7 @@ pub async fn run_plan(session: &Session, plan: LogicalPlan, text: &str) -> Resul
 /// Starts a plan of [`plan`].
 pub async fn start(session: &Session, plan: LogicalPlan, said: &Said) -> Result<Execution> {
     let (context, tables) = (session.context(), session.tables());
+    session.roots().admit_plan(&plan)?;
     tables.refresh_scans(&plan, &said.fresh).await?;
     match plan {
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) => {

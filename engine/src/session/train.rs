@@ -200,6 +200,7 @@ async fn plan(session: &Session, train: &TrainStatement, way: Way) -> Result<Log
     session.tables().refresh(session.context(), &references).await?;
     let models = load_models(session, &train.query.models).await?;
     let planned = plan_train(&state, train, models).await?;
+    session.roots().admit_plan(&planned.query)?;
     session.tables().refresh_scans(&planned.query, &[]).await?;
     let spec = spec(&planned, way)?;
     let node = TrainNode::new(Arc::new(spec), planned.query)?;
