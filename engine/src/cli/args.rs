@@ -104,7 +104,8 @@ fn flags() -> impl Iterator<Item = (&'static OptionSpec, &'static str)> {
 /// The options of a door, with the names of their flags.
 fn door_flags() -> impl Iterator<Item = (&'static OptionSpec, &'static str)> {
     static SPECS: [OptionSpec; DOOR.len()] = DOOR;
-    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| SPECS.iter().map(|spec| spec.name.replace('_', "-")).collect());
+    static NAMES: LazyLock<Vec<String>> =
+        LazyLock::new(|| SPECS.iter().map(|spec| spec.name.replace('_', "-")).collect());
     SPECS.iter().zip(NAMES.iter().map(String::as_str))
 }
 
@@ -204,7 +205,10 @@ fn command() -> Command {
                     .about("A user; the password is asked for, or read from standard input")
                     .arg(Arg::new("name").value_name("NAME").required(true).help("The user's name"))
                     .arg(roles())
-                    .arg(file("users", "Add the line to this file, in place of one of the same name; else it is printed")),
+                    .arg(file(
+                        "users",
+                        "Add the line to this file, in place of one of the same name; else it is printed",
+                    )),
             ),
         )
         .subcommand(
@@ -294,7 +298,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, 
         value: value.into(),
         expected: "with --connect the server's own options hold; give it where the server starts".into(),
     };
-    if let (Some(url), Action::Serve(_) | Action::Demo | Action::AddUser(_) | Action::NewToken(_)) = (&connect, &action) {
+    if let (Some(url), Action::Serve(_) | Action::Demo | Action::AddUser(_) | Action::NewToken(_)) = (&connect, &action)
+    {
         let expected = "it goes with -c, -f or the shell".into();
         return Err(refuse(SinewError::Config { name: "--connect".into(), value: url.clone(), expected }));
     }

@@ -218,7 +218,9 @@ mod tests {
         let (user, password) = (Some("ann".to_string()), Some("hush".to_string()));
         let login = ConnectOptions { user: user.clone(), password, ..ConnectOptions::default() };
         for options in [&token, &login] {
-            for url in ["grpc://db.example.org", "grpc://10.0.0.1:1", "grpc://localhost.example.org", "grpc://[fe80::1]"] {
+            for url in
+                ["grpc://db.example.org", "grpc://10.0.0.1:1", "grpc://localhost.example.org", "grpc://[fe80::1]"]
+            {
                 assert!(text(url, options).starts_with("SINEW-3707"), "{url}");
             }
             for url in ["grpc://localhost", "grpc://127.0.0.2:1", "grpc://[::1]", "grpcs://db.example.org"] {

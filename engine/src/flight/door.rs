@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::auth::audit::Audit;
 use super::auth::{Guard, GuardOptions};
-use super::tls::Tls;
+use super::tls::{Tls, state_folder};
 use crate::config::{OptionKind, OptionSpec, SessionOptions};
 use crate::error::{Result, SinewError};
 use crate::storage::Roots;
@@ -106,7 +106,8 @@ impl Door {
             certificates: tls.as_ref().is_some_and(Tls::asks_for_certificates),
             audit: written,
         })?;
-        let files = [users, tokens, audit, certificate, key, authority].into_iter().flatten().collect();
+        let own = get("tls").and_then(|_| state_folder());
+        let files = [users, tokens, audit, certificate, key, authority, own].into_iter().flatten().collect();
         Ok(Self { guard: Arc::new(guard), tls, files })
     }
 
@@ -135,7 +136,9 @@ impl Door {
             }
             (None, _) => "warehouse".into(),
         };
-        for file in &self.files {
+        let account = options.get("gcs_service_account").map(PathBuf::from);
+        let account = account.or_else(|| std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from));
+        for file in self.files.iter().chain(&account) {
             // Written as lists are: a comma in a name does not end it.
             roots += &format!(",!{}", Roots::parse("warehouse", &file.display().to_string())?);
         }

@@ -15,10 +15,10 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
 use super::COOKIE;
+use super::auth::Identity;
 use super::auth::audit::{Audit, Entry, Who};
 use super::auth::roles::Need;
 use super::auth::secret::{hex, sha256};
-use super::auth::Identity;
 use super::connection::Peer;
 use super::limits::Limits;
 use super::statements::Statements;

@@ -116,7 +116,10 @@ impl Statements {
             return Err(SinewError::SessionEnded);
         }
         Arc::clone(&self.running).try_acquire_owned().map_err(|_| SinewError::TooMany {
-            what: format!("{} statements that a session runs at the same time (flight_statements)", self.limits.statements),
+            what: format!(
+                "{} statements that a session runs at the same time (flight_statements)",
+                self.limits.statements
+            ),
             hint: "wait for one to end, or use another connection".into(),
         })
     }

@@ -128,7 +128,7 @@ pub fn own_certificate() -> Option<Vec<u8>> {
 }
 
 /// Where state of the user is kept that is no configuration: `$XDG_STATE_HOME/sinew/tls`.
-fn state_folder() -> Option<PathBuf> {
+pub(super) fn state_folder() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")))?;
     Some(state.join("sinew/tls"))
@@ -200,13 +200,16 @@ mod tests {
         let (certificate, key) = make(&Some("machine-1".into()))?;
         keep(place.path(), &certificate, &key)?;
         let [one, two] = FILES.map(|name| place.path().join(name));
-        let mode = |path: &Path| Ok::<_, std::io::Error>(std::os::unix::fs::PermissionsExt::mode(&path.metadata()?.permissions()));
+        let mode = |path: &Path| {
+            Ok::<_, std::io::Error>(std::os::unix::fs::PermissionsExt::mode(&path.metadata()?.permissions()))
+        };
         assert_eq!(mode(&two)? & 0o777, 0o600);
         assert!(!Tls::from_files(&one, &two, None)?.asks_for_certificates());
         assert!(Tls::from_files(&one, &two, Some(&one))?.asks_for_certificates());
         let text = note(certificate.as_bytes(), Some(place.path()));
         assert_eq!(text.matches(':').count(), 31, "{text}");
-        for (certificate, key, authority) in [(&two, &one, None), (&one, &one, None), (&one, &two, Some(two.as_path()))] {
+        for (certificate, key, authority) in [(&two, &one, None), (&one, &one, None), (&one, &two, Some(two.as_path()))]
+        {
             // A key is no authority; what is no certificate is left out, and none is left.
             let error = Tls::from_files(certificate, key, authority).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.starts_with("SINEW-3706"), "{error}");

@@ -134,7 +134,9 @@ impl Roots {
             return Ok(());
         }
         let address: &Url = url.get_url();
-        let Some(service) = Service::of(address.scheme()) else { return Err(self.outside(&without_keys(url.as_str()))) };
+        let Some(service) = Service::of(address.scheme()) else {
+            return Err(self.outside(&without_keys(url.as_str())));
+        };
         let ours = match service {
             Service::Local => {
                 let path = local_path(url.prefix());
@@ -148,7 +150,8 @@ impl Roots {
             }
         };
         if ours && access == Access::Write {
-            let reason = "belongs to the warehouse, whose files are written by INSERT, CREATE TABLE and TRAIN MODEL only";
+            let reason =
+                "belongs to the warehouse, whose files are written by INSERT, CREATE TABLE and TRAIN MODEL only";
             return Err(SinewError::Outside { address: without_keys(url.as_str()), reason: reason.into() });
         }
         Ok(())

@@ -8,6 +8,7 @@ mod cancel;
 mod disk;
 mod loss;
 mod members;
+mod roots;
 mod sameness;
 mod signals;
 mod support;

@@ -325,10 +325,13 @@ impl<'a> Header<'a> {
         }
         let decoded = from_base64(value).unwrap_or_default();
         let at = decoded.iter().position(|byte| *byte == b':');
-        let parts = at.and_then(|at| Some((String::from_utf8(decoded[..at].to_vec()).ok()?, decoded[at + 1..].to_vec())));
+        let parts =
+            at.and_then(|at| Some((String::from_utf8(decoded[..at].to_vec()).ok()?, decoded[at + 1..].to_vec())));
         match parts {
             Some((user, password)) => Ok(Self::Basic(user, password)),
-            None if strict => Err(login("what follows Basic in the header 'authorization' is no base64 of user:password")),
+            None if strict => {
+                Err(login("what follows Basic in the header 'authorization' is no base64 of user:password"))
+            }
             None => Ok(Self::Other),
         }
     }
@@ -376,7 +379,9 @@ mod tests {
             (refused(&guard, &basic("ann", "secret:2")).await, refused(&guard, &basic("eve", "secret:1")).await);
         assert_eq!(wrong, nobody, "the text does not tell whether there is such a user");
         let long = format!("Bearer {}", "x".repeat(100_000));
-        for header in ["", "Bearer None", "Bearer ", "Basic", "Basic *", "Basic YWI", "Digest x", &long, "Bearer sinew_00"] {
+        for header in
+            ["", "Bearer None", "Bearer ", "Basic", "Basic *", "Basic YWI", "Digest x", &long, "Bearer sinew_00"]
+        {
             let text = refused(&guard, header).await;
             assert!(text.starts_with("SINEW-3701"), "{}: {text}", &header[..header.len().min(40)]);
         }

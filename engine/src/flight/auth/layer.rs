@@ -52,8 +52,7 @@ where
         let copy = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, copy);
         async move {
-            let certificates =
-                request.extensions().get::<TlsConnectInfo<Peer>>().and_then(TlsConnectInfo::peer_certs);
+            let certificates = request.extensions().get::<TlsConnectInfo<Peer>>().and_then(TlsConnectInfo::peer_certs);
             let claim = Claim {
                 header: request.headers().get(http::header::AUTHORIZATION).map(|header| header.as_bytes()),
                 peer: request.extensions().get::<Peer>().and_then(|peer| peer.address),

@@ -4,8 +4,8 @@
 //! message is read. It leaves an [`Identity`] with the request; a session belongs to one user, and
 //! [`roles`] says for each statement which role it needs.
 
-mod backoff;
 pub mod audit;
+mod backoff;
 mod guard;
 mod layer;
 mod redact;

@@ -35,7 +35,13 @@ pub fn redacted(text: &str, most: usize) -> String {
                 secret = names_a_secret(&word.value) || secret && word.value.eq_ignore_ascii_case("to");
                 out += &text[from..to];
             }
-            Token::Eq | Token::Comma | Token::Colon | Token::RArrow | Token::Assignment | Token::Period | Token::LParen => {
+            Token::Eq
+            | Token::Comma
+            | Token::Colon
+            | Token::RArrow
+            | Token::Assignment
+            | Token::Period
+            | Token::LParen => {
                 out += &text[from..to];
             }
             Token::Number(..) if secret => {

@@ -99,7 +99,7 @@ const SHOW: Need = need(Role::Read, "SHOW");
 const TRAIN: Need = need(Role::Train, "TRAIN MODEL");
 
 /// The role that a statement needs. Every statement of a client passes here before it starts.
-pub fn needed(prepared: &Prepared) -> Need {
+pub(crate) fn needed(prepared: &Prepared) -> Need {
     match prepared {
         Prepared::Nothing => QUERY,
         Prepared::Query(plan) | Prepared::Plan(plan, _) => of_plan(plan),

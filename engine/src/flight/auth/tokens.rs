@@ -46,7 +46,8 @@ impl LastingTokens {
         let mut tokens = HashMap::new();
         for (place, line) in lines(path)? {
             let refuse = |reason: String| SinewError::Accounts { place: place.clone(), reason };
-            let form = "write user:role,role:sha256 of the token, as 'sinew token new --for NAME --roles read' makes it";
+            let form =
+                "write user:role,role:sha256 of the token, as 'sinew token new --for NAME --roles read' makes it";
             let parts: Vec<&str> = line.split(':').map(str::trim).collect();
             let [user, roles, digest, until @ ..] = parts.as_slice() else { return Err(refuse(form.into())) };
             check_name(user).map_err(refuse)?;

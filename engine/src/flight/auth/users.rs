@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordHashString, PasswordVerifier, SaltString};
 use argon2::Argon2;
+use argon2::password_hash::{PasswordHash, PasswordHashString, PasswordHasher, PasswordVerifier, SaltString};
 
 use super::roles::Roles;
 use super::secret::random;
@@ -43,7 +43,8 @@ impl Users {
             };
             check_name(name).map_err(|reason| refuse(&reason))?;
             let roles = Roles::parse(roles).map_err(|reason| refuse(&reason))?;
-            let hash = PasswordHashString::new(hash).ok().filter(|hash| hash.algorithm().as_str().starts_with("argon2"));
+            let hash =
+                PasswordHashString::new(hash).ok().filter(|hash| hash.algorithm().as_str().starts_with("argon2"));
             let hash = hash.ok_or_else(|| refuse(&format!("the hash is none of Argon2; {form}")))?;
             if users.insert(name.to_string(), User { roles, hash }).is_some() {
                 return Err(refuse(&format!("user '{name}' stands here twice; keep one line")));
@@ -71,7 +72,8 @@ impl Users {
 pub fn lines(path: &Path) -> Result<Vec<(String, String)>> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| SinewError::Io { what: format!("reading '{}'", path.display()), source })?;
-    let lines = (1..).zip(text.lines()).map(|(number, line)| (format!("line {number} of {}", path.display()), line.trim()));
+    let lines =
+        (1..).zip(text.lines()).map(|(number, line)| (format!("line {number} of {}", path.display()), line.trim()));
     let said = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     Ok(said.map(|(place, line)| (place, line.to_string())).collect())
 }
