@@ -60,3 +60,39 @@ impl Resources {
         Ok(Self { query_bytes, store, config, runtime })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_touches_what_its_session_may_touch() -> std::result::Result<(), Box<dyn std::error::Error>> {
+        let place = tempfile::tempdir()?;
+        let inside = place.path().join("inside");
+        std::fs::create_dir(&inside)?;
+        for file in [inside.join("x.csv"), place.path().join("y.csv")] {
+            std::fs::write(file, "a\n1\n")?;
+        }
+        let resources = Resources::new(&SessionOptions::in_memory(), place.path())?;
+        let mut session = SessionOptions::in_memory();
+        let readable = |session: &SessionOptions| -> DataFusionResult<[bool; 2]> {
+            // As Ballista carries the settings of a session to its tasks.
+            let sent = SessionConfig::new_with_ballista().with_option_extension(session.clone()).to_key_value_pairs();
+            let config = (resources.config)().update_from_key_value_pair(&sent);
+            let store = (resources.runtime)(&config)?
+                .object_store_registry
+                .get_store(datafusion::execution::object_store::ObjectStoreUrl::local_filesystem().as_ref())?;
+            let read = |path: &Path| {
+                let path = object_store::path::Path::from_absolute_path(path).unwrap_or_default();
+                futures::executor::block_on(object_store::ObjectStoreExt::head(&store, &path)).is_ok()
+            };
+            Ok([read(&inside.join("x.csv")), read(&place.path().join("y.csv"))])
+        };
+        assert_eq!(readable(&session)?, [true, true]);
+        session.set("roots", "roots", &inside.display().to_string())?;
+        assert_eq!(readable(&session)?, [true, false]);
+        session.set("roots", "roots", "warehouse")?;
+        assert_eq!(readable(&session)?, [false, false]);
+        Ok(())
+    }
+}
