@@ -11,6 +11,7 @@ mod engine;
 mod folder;
 mod ports;
 mod resources;
+mod results;
 mod scheduler;
 mod server;
 mod settings;

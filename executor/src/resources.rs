@@ -5,20 +5,25 @@
 //!                └─ the rest: queries, one pool for each task
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::{ConfigProducer, RuntimeProducer};
-use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionConfig;
+use parking_lot::Mutex;
 use sinew::storage::roots::Travelling;
 use sinew::{Result, SessionOptions};
 use sinew_ml::kernels::Cpu;
 use sinew_ml::operators::Local;
 use sinew_ml::runtime::TrainRuntime;
 use sinew_ml::store::BlockStore;
+
+/// Environments that are kept, one for each list of roots that tasks have brought.
+const KINDS: usize = 16;
 
 /// What tasks find in their session.
 pub struct Resources {
@@ -51,11 +56,23 @@ impl Resources {
             config
         });
         let (options, folder) = (options.clone(), folder.to_path_buf());
-        let runtime: RuntimeProducer = Arc::new(move |config: &SessionConfig| -> DataFusionResult<_> {
-            // A task touches what its session may touch, and nothing that this executor may not.
-            let theirs = config.options().extensions.get::<Travelling>().map(|travelling| travelling.roots(&options));
-            let bound = theirs.transpose()?.unwrap_or_default();
-            sinew::environment(&options, bound)?.with_temp_file_path(folder.clone()).build_arc()
+        // One for all tasks of a session's kind: each has clients of object stores, a folder on disk and what it
+        // read of files' footers. A task touches what its session may touch, and nothing that this executor may not.
+        let shared: Mutex<BTreeMap<String, Arc<RuntimeEnv>>> = Mutex::default();
+        let runtime: RuntimeProducer = Arc::new(move |config: &SessionConfig| {
+            let theirs = config.options().extensions.get::<Travelling>().cloned().unwrap_or_default();
+            let mut shared = shared.lock();
+            if let Some(known) = shared.get(theirs.text()) {
+                return Ok(Arc::clone(known));
+            }
+            // They change when a scheduler is started with others.
+            if shared.len() >= KINDS {
+                shared.clear();
+            }
+            let made = sinew::environment(&options, theirs.roots(&options)?)?;
+            let made = made.with_temp_file_path(folder.clone()).build_arc()?;
+            shared.insert(theirs.text().into(), Arc::clone(&made));
+            Ok(made)
         });
         Ok(Self { query_bytes, store, config, runtime })
     }
@@ -63,6 +80,8 @@ impl Resources {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::error::Result as DataFusionResult;
+
     use super::*;
 
     #[test]

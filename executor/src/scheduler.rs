@@ -5,6 +5,7 @@ use std::time::Duration;
 use sinew::{Result, SinewError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Between two attempts, at first and at most.
@@ -50,8 +51,36 @@ pub async fn find(host: &str, port: u16, wait: Duration) -> Result<()> {
 
 /// The scheduler's version, asked for by the plainest request there is.
 async fn version(host: &str, port: u16) -> std::io::Result<String> {
+    ask(host, port, "GET", "/sinew/version", "").await
+}
+
+/// The public half of the key by which the scheduler signs leave to read results.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn results_key(host: &str, port: u16) -> Result<String> {
+    told(host, port, timeout(PATIENCE, ask(host, port, "GET", "/sinew/results-key", "")).await)
+}
+
+/// Tells the scheduler where an executor serves results.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn serves_results(host: &str, port: u16, executor: &str, address: &str) -> Result<()> {
+    let path = format!("/sinew/results/{executor}");
+    told(host, port, timeout(PATIENCE, ask(host, port, "PUT", &path, address)).await).map(drop)
+}
+
+fn told(host: &str, port: u16, answer: std::result::Result<std::io::Result<String>, Elapsed>) -> Result<String> {
+    let answer = answer.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    answer.map_err(|source| SinewError::Io { what: format!("asking the scheduler at {host}:{port}"), source })
+}
+
+/// The body of an answer.
+async fn ask(host: &str, port: u16, method: &str, path: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect((host, port)).await?;
-    let request = format!("GET /sinew/version HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+    let request = format!("{head}Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(LONGEST).read_to_end(&mut answer).await?;

@@ -11,7 +11,7 @@ pub const DAEMON: DaemonSpec = DaemonSpec {
     options: &OPTIONS,
 };
 
-static OPTIONS: [OptionSpec; 11] = [
+static OPTIONS: [OptionSpec; 15] = [
     OptionSpec {
         name: "scheduler",
         kind: OptionKind::Text,
@@ -46,6 +46,35 @@ static OPTIONS: [OptionSpec; 11] = [
         default: "0",
         at_start: true,
         doc: "The port for tasks; 0 takes a free one",
+    },
+    OptionSpec {
+        name: "results",
+        kind: OptionKind::Text,
+        default: "",
+        at_start: true,
+        doc: "An address at which clients fetch large results from this executor, with tickets that the scheduler \
+              signs; without it results come through the scheduler",
+    },
+    OptionSpec {
+        name: "results_advertise",
+        kind: OptionKind::Text,
+        default: "",
+        at_start: true,
+        doc: "The host name by which clients reach --results, if it is not the one it listens on",
+    },
+    OptionSpec {
+        name: "results_tls_cert",
+        kind: OptionKind::Text,
+        default: "",
+        at_start: true,
+        doc: "The certificate of --results, a PEM file; what clients fetch there is encrypted then",
+    },
+    OptionSpec {
+        name: "results_tls_key",
+        kind: OptionKind::Text,
+        default: "",
+        at_start: true,
+        doc: "The key of that certificate, a PEM file",
     },
     OptionSpec {
         name: "cores",

@@ -54,12 +54,14 @@ impl Cluster {
         let mut command = Command::new(binary("sinew-scheduler"));
         command.args(["--listen", &self.door, "--cluster", &self.private, "--log", "debug"]);
         let warehouse = self.warehouse().display().to_string();
+        // Files of tests are small, and what is tested is that executors read them.
         let usual = [
             ("--warehouse", warehouse.as_str()),
             ("--executor-timeout", "5"),
             ("--grace", "10"),
             // What tests read lies in folders of their own.
             ("--roots", "any"),
+            ("--local-bytes", "0"),
         ];
         with_usual(&mut command, &usual, &self.flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = clean(&mut command).spawn().unwrap();

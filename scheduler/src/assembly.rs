@@ -62,6 +62,9 @@ pub async fn assemble(
         no_executors_grace_period_seconds: grace.as_secs(),
         // Results go when the statement that reads them has ended, however long that takes.
         finished_job_data_clean_up_interval_seconds: 0,
+        // A task sleeps for so long for each job. What is known of a job goes when its results do; this is for what
+        // Ballista writes down after that.
+        finished_job_state_clean_up_interval_seconds: 60,
         override_physical_codec: Some(Arc::clone(codec)),
         // Ballista's own page at this path leads to a site elsewhere.
         web_tui_route: "/ballista".into(),

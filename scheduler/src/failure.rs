@@ -14,6 +14,12 @@ pub fn of_job(text: &str) -> DataFusionError {
             "start sinew-executor again, or look at its log; the session works when one is back",
         );
     }
+    if text.contains("HashJoinInput") {
+        return DataFusionError::ResourcesExhausted(format!(
+            "{}; SET datafusion.optimizer.prefer_hash_join = false joins by sorting, which can go to disk",
+            innermost(text)
+        ));
+    }
     DataFusionError::Execution(innermost(text))
 }
 

@@ -324,6 +324,12 @@ impl Finished {
         &self.running.jobs
     }
 
+    /// Rows of all results, where the executors told.
+    pub fn rows(&self) -> Option<usize> {
+        let rows = |location: &PartitionLocation| usize::try_from(location.partition_stats.as_ref()?.num_rows).ok();
+        self.partitions.iter().map(rows).sum()
+    }
+
     /// Bytes of all results.
     pub fn bytes(&self) -> u64 {
         let stats = self.partitions.iter().filter_map(|location| location.partition_stats.as_ref());

@@ -11,8 +11,10 @@
 
 mod assembly;
 mod assign;
+mod direct;
 mod failure;
 mod jobs;
+mod joins;
 mod launch;
 mod members;
 mod metrics;
@@ -24,6 +26,7 @@ mod server;
 mod settings;
 #[cfg(test)]
 mod simulation;
+mod small;
 mod steps;
 #[cfg(test)]
 mod testing;

@@ -47,6 +47,8 @@ pub struct Members {
     placements: Mutex<HashMap<String, Vec<String>>>,
     /// Jobs of which a stage was undone.
     undone: Mutex<HashSet<JobId>>,
+    /// Where executors serve results to clients.
+    results: Mutex<HashMap<String, String>>,
 }
 
 impl Members {
@@ -57,6 +59,21 @@ impl Members {
         let cores = self.cores.lock();
         let usable = cores.iter().filter(|(id, _)| !blind.contains_key(*id) && !leaving.contains(*id));
         usable.map(|(id, cores)| Member { id: id.clone(), cores: *cores as usize }).collect()
+    }
+
+    /// Notes where an executor serves results to clients.
+    pub fn serve_results_at(&self, id: &str, address: String) {
+        self.results.lock().insert(id.into(), address);
+    }
+
+    /// Where an executor serves results to clients.
+    pub fn results_at(&self, id: &str) -> Option<String> {
+        self.results.lock().get(id).cloned()
+    }
+
+    /// Whether any executor serves results to clients.
+    pub fn serves_results(&self) -> bool {
+        !self.results.lock().is_empty()
     }
 
     /// Cores of all executors that take tasks.
@@ -288,6 +305,7 @@ impl ClusterState for Members {
             log::warn!("executor {executor_id} is gone");
         }
         self.blind.lock().remove(executor_id);
+        self.results.lock().remove(executor_id);
         self.inner.remove_executor(executor_id).await
     }
 

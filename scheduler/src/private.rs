@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Path;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, put};
 use axum::serve::{ListenerExt, TapIo};
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use ballista_scheduler::api::get_routes;
@@ -25,6 +26,8 @@ pub struct Private {
     pub server: Arc<Server>,
     /// The executors.
     pub members: Arc<Members>,
+    /// The public half of the key that signs leave to read results.
+    pub key: String,
     /// Our counters.
     pub metrics: Arc<Metrics>,
     /// Ballista's counters.
@@ -40,10 +43,17 @@ pub async fn serve(listener: TcpListener, private: Private) -> Result<()> {
     let grpc = SchedulerGrpcServer::new(private.server.as_ref().clone())
         .max_encoding_message_size(MESSAGE_BYTES as usize)
         .max_decoding_message_size(MESSAGE_BYTES as usize);
-    let Private { server, members, metrics, theirs } = private;
-    let ready = Arc::clone(&members);
+    let Private { server, members, key, metrics, theirs } = private;
+    let (ready, serving) = (Arc::clone(&members), Arc::clone(&members));
     let own = Router::new()
         .route("/sinew/version", get(|| async { env!("CARGO_PKG_VERSION") }))
+        .route("/sinew/results-key", get(move || async move { key }))
+        .route(
+            "/sinew/results/{executor}",
+            put(move |Path(executor): Path<String>, address: String| async move {
+                serving.serve_results_at(&executor, address);
+            }),
+        )
         .route("/healthz", get(|| async { "ok" }))
         .route(
             "/readyz",

@@ -36,6 +36,7 @@ use sinew_ml::operators::{TrainExec, only_child};
 
 use crate::failure;
 use crate::jobs::{Ended, Finished, Job, Jobs};
+use crate::small;
 
 /// Results of at most so many bytes are fetched whole before the first row is passed on, so that the query can
 /// be run again when an executor is lost with a part of them.
@@ -47,16 +48,20 @@ const ATTEMPTS: usize = 4;
 pub struct Distribute {
     jobs: Arc<Jobs>,
     codec: Arc<dyn PhysicalExtensionCodec>,
+    local_bytes: u64,
 }
 
 impl Distribute {
-    /// A rule for jobs whose plans travel by `codec`.
-    pub fn new(jobs: Arc<Jobs>, codec: Arc<dyn PhysicalExtensionCodec>) -> Self {
-        Self { jobs, codec }
+    /// A rule for jobs whose plans travel by `codec`; what reads at most `local_bytes` may stay.
+    pub fn new(jobs: Arc<Jobs>, codec: Arc<dyn PhysicalExtensionCodec>, local_bytes: u64) -> Self {
+        Self { jobs, codec, local_bytes }
     }
 
-    /// Whether a plan reads files and can travel.
+    /// Whether a plan reads files, is worth a job and can travel.
     fn suits(&self, plan: &Arc<dyn ExecutionPlan>) -> bool {
+        if self.local_bytes > 0 && small::bytes_read(plan).is_some_and(|bytes| bytes <= self.local_bytes) {
+            return false;
+        }
         let (mut files, mut strange) = (false, false);
         let walked = plan.apply(|node| {
             if node.children().is_empty() {
@@ -168,6 +173,11 @@ impl ClusterExec {
         ));
         Self { plan, jobs, properties }
     }
+
+    /// What runs on the executors.
+    pub fn plan(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.plan
+    }
 }
 
 impl ExecutionPlan for ClusterExec {
@@ -225,11 +235,7 @@ type Rows = BoxStream<'static, Result<RecordBatch>>;
 async fn run(jobs: Arc<Jobs>, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Rows> {
     let mut attempt = 1;
     loop {
-        let job = Job { name: "query".into(), plan: Arc::clone(&plan), context: Arc::clone(&context), deadline: None };
-        let finished = match jobs.run(job).await? {
-            Ended::Well(finished) => Arc::new(finished),
-            Ended::Late => return Err(failure::cluster("a query has no deadline", "this is a defect")),
-        };
+        let finished = finished(&jobs, &plan, &context).await?;
         if finished.bytes() > HELD_BYTES {
             return Ok(stream(finished));
         }
@@ -244,8 +250,24 @@ async fn run(jobs: Arc<Jobs>, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskCon
     }
 }
 
+/// Runs a query to its end; its results stay where they are.
+///
+/// # Errors
+/// When it fails.
+pub async fn finished(
+    jobs: &Arc<Jobs>,
+    plan: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+) -> Result<Arc<Finished>> {
+    let job = Job { name: "query".into(), plan: Arc::clone(plan), context: Arc::clone(context), deadline: None };
+    match jobs.run(job).await? {
+        Ended::Well(finished) => Ok(Arc::new(finished)),
+        Ended::Late => Err(failure::cluster("a query has no deadline", "this is a defect")),
+    }
+}
+
 /// The rows of a job, partition by partition; its results are removed at the end.
-fn stream(finished: Arc<Finished>) -> Rows {
+pub fn stream(finished: Arc<Finished>) -> Rows {
     let partitions = futures::stream::iter(0..finished.partitions.len());
     let fetched = partitions.then(move |partition| {
         let finished = Arc::clone(&finished);

@@ -12,12 +12,14 @@ use ballista_scheduler::scheduler_server::SchedulerServer;
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use sinew::daemon::{Settings, log, signals};
-use sinew::flight::{Door, ServeOptions, serve};
+use sinew::flight::{Door, ServeOptions, Signer, serve};
 use sinew::warehouse::Location;
 use sinew::{Host, Result, Session, SinewError};
 
 use crate::assembly::{Ballista, assemble};
+use crate::direct::Direct;
 use crate::jobs::internal;
+use crate::joins::Joins;
 use crate::metrics::Metrics;
 use crate::private::{self, Private};
 use crate::query::Distribute;
@@ -96,8 +98,12 @@ async fn host(settings: &Settings) -> Result<()> {
     let stores = sinew::storage::registry(&options)?;
     let warehouse = Location::open(options.warehouse(), stores.as_ref())?;
     let metrics = Arc::new(Metrics::default());
+    let signer = Arc::new(Signer::new()?);
+    let hash_join = usize::try_from(settings.number("hash_join_bytes", 256 << 20)).unwrap_or(usize::MAX);
+    let local = settings.number("local_bytes", 4 << 20);
     let host = Host {
-        config: SessionConfig::new_with_ballista(),
+        // Which hash joins become sorts is for `joins.rs` to say.
+        config: SessionConfig::new_with_ballista().set_bool("datafusion.optimizer.prefer_hash_join", true),
         runner: Arc::new(Cluster::new(
             Arc::clone(&jobs),
             warehouse.clone(),
@@ -105,11 +111,14 @@ async fn host(settings: &Settings) -> Result<()> {
             Arc::clone(&metrics),
         )),
         logical_rules: vec![Arc::new(NotInSubqueryRewrite::new())],
-        rules: vec![Arc::new(Distribute::new(Arc::clone(&jobs), Arc::clone(&codec)))],
+        join_rules: vec![Arc::new(Joins::new(hash_join))],
+        place: Some(Arc::new(Direct::new(Arc::clone(&jobs), Arc::clone(&signer)))),
+        rules: vec![Arc::new(Distribute::new(Arc::clone(&jobs), Arc::clone(&codec), local))],
     };
     let session = Session::hosted(options, host)?;
 
     let Ballista { server, theirs, .. } = ballista;
+    let key = signer.public();
     let watch = Watch { server: Arc::clone(&server), jobs, warehouse, session: session.sibling() };
     if settings.text("resume") != Some("false") {
         tokio::spawn(resume(session.sibling(), Arc::clone(&members)));
@@ -137,7 +146,7 @@ async fn host(settings: &Settings) -> Result<()> {
             // Nobody cancelled the trainings that end now.
             ending.keep_checkpoints();
         }) => served,
-        served = private::serve(cluster, Private { server, members, metrics, theirs }) => served,
+        served = private::serve(cluster, Private { server, members, key, metrics, theirs }) => served,
         watched = watch.run() => watched.map_err(|e| SinewError::from(internal(e))),
     }
 }

@@ -14,7 +14,7 @@ pub const DAEMON: DaemonSpec = DaemonSpec {
 
 static OPTIONS: [OptionSpec; OWN.len() + DOOR.len()] = joined(OWN, DOOR);
 
-const OWN: [OptionSpec; 10] = [
+const OWN: [OptionSpec; 12] = [
     OptionSpec {
         name: "listen",
         kind: OptionKind::Text,
@@ -66,6 +66,22 @@ const OWN: [OptionSpec; 10] = [
         at_start: true,
         doc: "Results of a training step that are larger together are merged on executors before the scheduler \
               reads them",
+    },
+    OptionSpec {
+        name: "local_bytes",
+        kind: OptionKind::Bytes,
+        default: "4194304",
+        at_start: true,
+        doc: "A query without joins that reads at most so many bytes of files runs in the scheduler, which takes \
+              less time than a job; 0 means never",
+    },
+    OptionSpec {
+        name: "hash_join_bytes",
+        kind: OptionKind::Bytes,
+        default: "268435456",
+        at_start: true,
+        doc: "A join hashes the smaller of its sides when that is estimated to have at most so many bytes in each \
+              task; else both sides are sorted, which can go to disk",
     },
     OptionSpec {
         name: "drain",

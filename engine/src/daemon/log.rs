@@ -15,12 +15,18 @@ struct Lines {
     theirs: AtomicUsize,
 }
 
+/// Modules that warn of what is usual: results that two clean-ups remove, sorts that go to disk.
+const CHATTY: [&str; 2] =
+    ["ballista_scheduler::state::executor_manager", "ballista_core::execution_plans::sort_shuffle"];
+
 static LINES: Lines = Lines { ours: AtomicUsize::new(0), theirs: AtomicUsize::new(0) };
 
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let limit = if metadata.target().starts_with("sinew") { &self.ours } else { &self.theirs };
-        metadata.level() as usize <= limit.load(Ordering::Relaxed)
+        let target = metadata.target();
+        let limit = if target.starts_with("sinew") { &self.ours } else { &self.theirs }.load(Ordering::Relaxed);
+        let usual = limit <= Level::Info as usize && CHATTY.iter().any(|module| target.starts_with(module));
+        metadata.level() as usize <= if usual { limit.min(Level::Error as usize) } else { limit }
     }
 
     fn log(&self, record: &Record<'_>) {

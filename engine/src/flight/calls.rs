@@ -15,6 +15,7 @@ use tonic::Status;
 
 use super::auth::audit::Entry;
 use super::auth::roles::{QUERY, needed};
+use super::direct::{Part, Placed};
 use super::messages::Answer;
 use super::run::{Leash, Run};
 use super::schema::{client_batch, client_schema};
@@ -38,6 +39,16 @@ pub struct Opened {
     pub rows: Option<usize>,
     /// Where the statement runs once.
     pub run: Option<Arc<Run>>,
+    /// Where the parts of the result lie, if not here.
+    pub parts: Vec<Part>,
+}
+
+impl Opened {
+    /// A result that executors hold.
+    pub fn placed(placed: &dyn Placed, schema: SchemaRef, ticket: String) -> Self {
+        let parts = placed.parts(&ticket);
+        Self { kind: ExecutionKind::Rows, schema, ticket, rows: placed.rows(), run: None, parts }
+    }
 }
 
 /// Parses and plans a statement that the user may run; starts it if it is one that runs once.
@@ -60,17 +71,38 @@ pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Resu
         }
     };
     let need = needed(bound.prepared());
+    if bound.only_reads() && client.session.places() {
+        let (entry, permit) = client.begin(need, &words)?;
+        let (session, planned) = (client.session.clone(), bound.clone());
+        let placed = workers.run(async move {
+            let _running = permit;
+            planned.place(&session).await
+        });
+        match placed.await {
+            Ok(Some(placed)) => {
+                // It has run; its parts are fetched from those who hold them.
+                entry.end(Ok(placed.rows().unwrap_or_default() as u64));
+                let ticket = client.statements.keep(Outcome::Placed(Arc::clone(&placed), Arc::clone(&schema)));
+                return Ok(Opened::placed(&*placed, schema, ticket));
+            }
+            Ok(None) => entry.forget(),
+            Err(error) => {
+                entry.end(Err(&error.to_string()));
+                return Err(error);
+            }
+        }
+    }
     if bound.only_reads() {
         let query = Outcome::Query(Arc::new(Query::new(bound, Arc::clone(&schema), need, words)));
         let ticket = client.statements.keep(query);
-        return Ok(Opened { kind: ExecutionKind::Rows, schema, ticket, rows: None, run: None });
+        return Ok(Opened { kind: ExecutionKind::Rows, schema, ticket, rows: None, run: None, parts: Vec::new() });
     }
     let (entry, permit) = client.begin(need, &words)?;
     let session = client.session.clone();
     let memory = MemoryConsumer::new("a result that is kept").register(&session.context().runtime_env().memory_pool);
     let run = Run::start(workers, async move { bound.start(&session).await }, memory, permit, Some(entry));
     let ticket = client.statements.keep(Outcome::Run(Arc::clone(&run)));
-    Ok(Opened { kind: ExecutionKind::Done, schema, ticket, rows: None, run: Some(run) })
+    Ok(Opened { kind: ExecutionKind::Done, schema, ticket, rows: None, run: Some(run), parts: Vec::new() })
 }
 
 /// Opens a statement and waits until it has columns, or has ended; a caller that goes away cancels it.
@@ -113,7 +145,7 @@ pub async fn plan(workers: &Workers, client: &ClientSession, text: Text) -> Answ
     Ok((client_schema(&schema), parameters))
 }
 
-/// The rows of a result, encoded as they come.
+/// The rows of a result, or of one part of a result that executors hold, encoded as they come.
 ///
 /// # Errors
 /// When the session runs too many statements.
@@ -121,6 +153,7 @@ pub fn rows(
     workers: &Workers,
     client: &ClientSession,
     outcome: Outcome,
+    part: Option<usize>,
 ) -> Result<BoxStream<'static, Answer<FlightData>>> {
     let closed = client.statements.closed();
     match outcome {
@@ -128,6 +161,18 @@ pub fn rows(
             let rows = run.follow();
             let opened = async move { Ok::<_, Status>(encode(run.opened().await?.1, rows)) };
             Ok(workers.stream(until(stream::once(opened).try_flatten(), closed)))
+        }
+        Outcome::Placed(placed, schema) => {
+            let (permit, sent) = (client.statements.begin()?, Arc::clone(&schema));
+            let started = async move {
+                let rows = placed.relay(part).await?;
+                Ok::<_, SinewError>(rows.map(move |batch| {
+                    let _held = (&permit, &placed);
+                    client_batch(&sent, &batch?)
+                }))
+            };
+            let rows = stream::once(started).try_flatten().map_err(|e| to_status(&e));
+            Ok(workers.stream(until(encode(schema, rows), closed)))
         }
         Outcome::Query(query) => {
             let (entry, permit) = client.begin(query.need, &query.text)?;
@@ -177,7 +222,8 @@ fn audited(
     })
 }
 
-fn encode(
+/// Rows of a schema, encoded as they come.
+pub fn encode(
     schema: SchemaRef,
     rows: impl Stream<Item = Answer<RecordBatch>> + Send + 'static,
 ) -> impl Stream<Item = Answer<FlightData>> + Send + 'static {

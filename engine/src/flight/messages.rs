@@ -8,6 +8,7 @@ use datafusion::arrow::ipc::writer::IpcWriteOptions;
 use prost::Message;
 use tonic::Status;
 
+use super::direct::Part;
 use super::expiry;
 use super::status::to_status;
 use crate::error::{Result, SinewError};
@@ -15,6 +16,9 @@ use crate::session::{Piece, split};
 
 /// What a message that is not one should have been.
 const FORM: &str = "send a message of FlightSql.proto in a google.protobuf.Any";
+
+/// The address of the connection that a description came over.
+const HERE: &str = "arrow-flight-reuse-connection://?";
 
 /// What every call returns.
 pub type Answer<T> = std::result::Result<T, Status>;
@@ -103,6 +107,16 @@ pub fn info(schema: &Schema, ticket: impl Into<Bytes>) -> Answer<FlightInfo> {
     expiry::set(&mut endpoint);
     let info = FlightInfo::new().try_with_schema(schema).map_err(|e| Status::internal(e.to_string()))?;
     Ok(info.with_endpoint(endpoint).with_total_records(-1).with_ordered(true))
+}
+
+/// A part of a result at an executor; this connection gives it out as well.
+pub fn part(part: &Part) -> FlightEndpoint {
+    let mut endpoint = FlightEndpoint::new().with_ticket(Ticket::new(part.ticket.clone()));
+    for address in [part.address.as_str(), HERE] {
+        endpoint = endpoint.with_location(address);
+    }
+    expiry::set(&mut endpoint);
+    endpoint
 }
 
 /// The bytes of a ticket.

@@ -10,6 +10,7 @@ mod calls;
 mod client;
 mod connect;
 mod connection;
+mod direct;
 mod door;
 mod expiry;
 mod ingest;
@@ -33,9 +34,11 @@ mod xdbc;
 
 pub(crate) use client::Remote;
 pub use connect::ConnectOptions;
+pub use direct::{Grant, Part, Place, Placed, Reader, Signer, Verifier, serve_results};
 pub use door::{DOOR, Door};
 pub use listen::listen;
 pub use server::{Accepted, ServeOptions, serve};
+pub use statements::KEPT;
 pub use tls::Tls;
 
 /// The port of Flight SQL where an address names none.

@@ -19,8 +19,9 @@ use tonic::{Request, Response, Streaming};
 
 use super::auth::roles::INGEST;
 use super::calls::{self, Opened};
+use super::direct::Grant;
 use super::ingest::{self, Incoming};
-use super::messages::{Answer, command, info, ipc, no_transaction, refused, single, ticket, unknown};
+use super::messages::{Answer, command, info, ipc, no_transaction, part, refused, single, ticket, unknown};
 use super::sessions::{ClientSession, Sessions};
 use super::statements::{Outcome, Text};
 use super::status::to_status;
@@ -106,15 +107,17 @@ impl Service {
         match outcome {
             Outcome::Query(query) => {
                 let schema = Arc::clone(&query.schema);
-                Ok(Opened { kind: ExecutionKind::Rows, schema, ticket: name, rows: None, run: None })
+                let kind = ExecutionKind::Rows;
+                Ok(Opened { kind, schema, ticket: name, rows: None, run: None, parts: Vec::new() })
             }
+            Outcome::Placed(placed, schema) => Ok(Opened::placed(&*placed, schema, name)),
             Outcome::Run(run) => {
                 let rows = match tokio::time::timeout(POLL, run.ended()).await {
                     Ok(ended) => Some(ended?),
                     Err(_) => None,
                 };
                 let (kind, schema) = run.opened().await?;
-                Ok(Opened { kind, schema, ticket: name, rows, run: Some(run) })
+                Ok(Opened { kind, schema, ticket: name, rows, run: Some(run), parts: Vec::new() })
             }
         }
     }
@@ -202,7 +205,11 @@ fn described(opened: &Opened) -> Answer<FlightInfo> {
         ExecutionKind::Training => "training",
     };
     let rows = opened.rows.map_or(-1, |rows| rows as i64);
-    Ok(info(&opened.schema, ticket(&opened.ticket))?.with_total_records(rows).with_app_metadata(kind))
+    let mut info = info(&opened.schema, ticket(&opened.ticket))?.with_total_records(rows).with_app_metadata(kind);
+    if !opened.parts.is_empty() {
+        info.endpoint = opened.parts.iter().map(part).collect();
+    }
+    Ok(info)
 }
 
 fn number(metadata: &MetadataMap, name: &str) -> Option<u64> {
@@ -285,10 +292,17 @@ impl FlightService for Service {
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Response<Self::DoGetStream>> {
         let call = self.call(&request)?;
-        let command = command(&request.into_inner().ticket)?;
+        let ticket = request.into_inner().ticket;
+        if let Some(grant) = Grant::unchecked(&ticket) {
+            let outcome = call.client.statements.result(grant.result.as_bytes());
+            let part = Some(grant.part as usize);
+            let rows = outcome.and_then(|outcome| calls::rows(&self.workers, &call.client, outcome, part));
+            return Ok(call.answer(rows.map_err(|e| to_status(&e))?));
+        }
+        let command = command(&ticket)?;
         if let Command::TicketStatementQuery(ticket) = &command {
             let outcome = call.client.statements.result(&ticket.statement_handle);
-            let rows = outcome.and_then(|outcome| calls::rows(&self.workers, &call.client, outcome));
+            let rows = outcome.and_then(|outcome| calls::rows(&self.workers, &call.client, outcome, None));
             return Ok(call.answer(rows.map_err(|e| to_status(&e))?));
         }
         let refused = unknown("DoGet", &command);

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::auth::roles::Need;
+use super::direct::Placed;
 use super::limits::Limits;
 use super::run::Run;
 use super::sessions::Names;
@@ -31,6 +32,8 @@ pub enum Outcome {
     Query(Arc<Query>),
     /// Runs, or ran, once.
     Run(Arc<Run>),
+    /// Ran on executors that hold its rows, of this schema as sent.
+    Placed(Arc<dyn Placed>, SchemaRef),
 }
 
 /// A planned query and the columns it was announced with.
@@ -194,7 +197,8 @@ impl Statements {
     pub fn cancel(&self, ticket: &[u8]) -> bool {
         let outcome = std::str::from_utf8(ticket).ok().and_then(|ticket| self.forget(ticket));
         match &outcome {
-            None => {}
+            // What is placed ends when the last reader lets go of it.
+            None | Some(Outcome::Placed(..)) => {}
             Some(Outcome::Run(run)) => run.cancel(),
             Some(Outcome::Query(query)) => {
                 query.cancelled.send_replace(true);
@@ -295,7 +299,7 @@ impl Drop for Statements {
 impl Outcome {
     fn has_ended(&self) -> bool {
         match self {
-            Self::Query(_) => true,
+            Self::Query(_) | Self::Placed(..) => true,
             Self::Run(run) => run.has_ended(),
         }
     }

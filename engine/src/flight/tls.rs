@@ -92,7 +92,8 @@ impl Tls {
         self.client_ca.is_some()
     }
 
-    fn config(&self) -> ServerTlsConfig {
+    /// As a server takes it.
+    pub fn config(&self) -> ServerTlsConfig {
         let identity = Identity::from_pem(&self.certificate, &self.key);
         let config = ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE);
         match &self.client_ca {

@@ -13,8 +13,9 @@ use futures::{StreamExt, TryStreamExt};
 use super::execution::{Execution, ExecutionKind};
 use super::prepared::Prepared;
 use super::split::{Offsets, tokens};
-use super::{Session, guarded};
+use super::{Session, guarded, plain};
 use crate::error::{Result, SinewError};
+use crate::flight::Placed;
 
 /// A statement with what its parameters stand for.
 #[derive(Clone, Debug)]
@@ -107,6 +108,18 @@ impl Bound {
             other => Ok(Transformed::no(other)),
         })?;
         Ok(Some(Prepared::Plan(all.data, text)))
+    }
+
+    /// Runs a query so that its result stays where it was made; `None`, and nothing was run, where there is no such
+    /// place.
+    pub async fn place(&self, session: &Session) -> Result<Option<Arc<dyn Placed>>> {
+        if self.runs() != 1 {
+            return Ok(None);
+        }
+        match self.at(0)? {
+            Prepared::Query(plan) => guarded(plain::place(session, plan)).await,
+            _ => Ok(None),
+        }
     }
 
     /// Starts the statement; with more than one row of values, once for each, one after another.

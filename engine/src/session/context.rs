@@ -13,6 +13,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -25,6 +26,7 @@ use super::keeper::Keepers;
 use super::share::Share;
 use crate::config::SessionOptions;
 use crate::error::Result;
+use crate::flight::Place;
 use crate::storage::{self, Roots};
 use crate::tables::FileTables;
 use crate::tables::copy::CopyPlanner;
@@ -67,14 +69,25 @@ pub struct Host {
     pub runner: Arc<dyn StepRunner>,
     /// Rules that look at every logical plan, before DataFusion's own.
     pub logical_rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
+    /// Rules that look at every physical plan once its joins are chosen, before sorts and exchanges are placed.
+    pub join_rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
     /// Rules that look at every physical plan, after DataFusion's own.
     pub rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+    /// Runs queries so that clients fetch the results where they were made.
+    pub place: Option<Arc<dyn Place>>,
 }
 
 impl Host {
     /// Everything runs in this process.
     pub fn embedded() -> Self {
-        Self { config: SessionConfig::new(), runner: Arc::new(Local), logical_rules: Vec::new(), rules: Vec::new() }
+        Self {
+            config: SessionConfig::new(),
+            runner: Arc::new(Local),
+            logical_rules: Vec::new(),
+            join_rules: Vec::new(),
+            rules: Vec::new(),
+            place: None,
+        }
     }
 }
 
@@ -105,6 +118,11 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// What runs queries whose results stay where they were made, when there is something to serve them.
+    pub fn place(&self) -> Option<&Arc<dyn Place>> {
+        self.host.place.as_ref().filter(|place| place.ready())
+    }
+
     /// The resources of a process with these options; opens no file and no warehouse.
     ///
     /// # Errors
@@ -183,9 +201,11 @@ impl Resources {
             let rules = self.host.logical_rules.iter().cloned().chain(Optimizer::default().rules);
             state = state.with_optimizer_rules(rules.collect());
         }
-        for rule in &self.host.rules {
-            state = state.with_physical_optimizer_rule(Arc::clone(rule));
-        }
+        let mut rules = PhysicalOptimizer::default().rules;
+        let joined = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
+        rules.splice(joined..joined, self.host.join_rules.iter().cloned());
+        rules.extend(self.host.rules.iter().cloned());
+        state = state.with_physical_optimizer_rules(rules);
         let context = SessionContext::new_with_state(state.build());
         files.bind(context.state_weak_ref());
         context

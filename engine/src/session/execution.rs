@@ -162,7 +162,7 @@ impl Statements {
 }
 
 /// An error of reading, with the files the plan reads where its text names none of them.
-fn name_files(error: SinewError, plan: &Arc<dyn ExecutionPlan>) -> SinewError {
+pub(super) fn name_files(error: SinewError, plan: &Arc<dyn ExecutionPlan>) -> SinewError {
     let SinewError::Execution { reason, hint, source } = error else { return error };
     let files = files_of(plan);
     let named = files.iter().any(|f| reason.contains(f.trim_start_matches('/')));

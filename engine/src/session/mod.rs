@@ -74,6 +74,11 @@ impl Session {
         Self::hosted(options, Host::embedded())
     }
 
+    /// Whether results of queries may stay where they were made.
+    pub(crate) fn places(&self) -> bool {
+        self.inner.resources.place().is_some()
+    }
+
     /// Opens a session whose plans run where `host` says.
     ///
     /// # Errors

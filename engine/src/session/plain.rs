@@ -12,9 +12,10 @@ use datafusion::sql::sqlparser::ast;
 use sinew_sql::{QueryStatement, plan_query};
 
 use super::Session;
-use super::execution::{Execution, ExecutionKind};
+use super::execution::{Execution, ExecutionKind, name_files};
 use super::models::load_models;
 use crate::error::{Result, SinewError};
+use crate::flight::Placed;
 use crate::tables::copy::CopyNode;
 use crate::tables::write;
 
@@ -103,6 +104,16 @@ impl Said {
 /// Starts a plan; `text` is how the statement was written.
 pub async fn run_plan(session: &Session, plan: LogicalPlan, text: &str) -> Result<Execution> {
     start(session, plan, &Said { text: text.into(), ..Said::default() }).await
+}
+
+/// Runs a query whose result stays where it was made; `None`, and nothing was run, where this process makes it.
+pub async fn place(session: &Session, plan: LogicalPlan) -> Result<Option<Arc<dyn Placed>>> {
+    let Some(place) = session.inner.resources.place() else { return Ok(None) };
+    session.tables().refresh_scans(&plan, &[]).await?;
+    let frame = session.context().execute_logical_plan(plan).await?;
+    let task = Arc::new(frame.task_ctx());
+    let plan = frame.create_physical_plan().await?;
+    place.place(&plan, task).await.map_err(|e| name_files(e.into(), &plan))
 }
 
 /// Starts a plan of [`plan`].

@@ -329,6 +329,11 @@ pub struct Travelling {
 }
 
 impl Travelling {
+    /// The roots as they came; empty where a task brings none.
+    pub fn text(&self) -> &str {
+        self.roots.as_deref().unwrap_or_default()
+    }
+
     /// The roots that a task brings; everything where it brings none.
     ///
     /// # Errors

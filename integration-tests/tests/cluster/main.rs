@@ -5,6 +5,7 @@
 
 mod books;
 mod cancel;
+mod direct;
 mod disk;
 mod loss;
 mod members;

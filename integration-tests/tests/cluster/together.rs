@@ -41,3 +41,19 @@ async fn two_models_train_at_once() {
     assert!(weights(&cluster.warehouse(), "m") == one);
     assert!(weights(&cluster.warehouse(), "n") == two);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_queries_stay_in_the_scheduler() {
+    let rows = Rows::new(2_000, 2).await;
+    let cluster = Cluster::with(1, &["--local-bytes", "1MB"]);
+    let session = cluster.session().await;
+    let files = rows.files("rows");
+    let plan = async |sql: String| format!("{:?}", session.sql(&format!("EXPLAIN {sql}")).collect().await.unwrap());
+    let small = format!("SELECT count(*) FROM {files} WHERE c > 0");
+    assert!(!plan(small.clone()).await.contains("ClusterExec"));
+    assert!(plan(format!("SELECT count(*) FROM {files} l JOIN {files} r USING (id)")).await.contains("ClusterExec"));
+    let jobs = || cluster.metric("job_submitted_total").unwrap();
+    let before = jobs();
+    assert!(one(&session, &small).await > 0.0);
+    assert_eq!(jobs(), before);
+}

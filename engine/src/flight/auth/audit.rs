@@ -118,6 +118,11 @@ impl Entry {
         self.write(&outcome, rows);
     }
 
+    /// The statement did not run, and leaves no line.
+    pub fn forget(mut self) {
+        self.end = Some(String::new());
+    }
+
     fn write(&mut self, outcome: &str, rows: Option<u64>) {
         self.end = Some(outcome.into());
         if matches!(self.audit.0, To::Nowhere) {
