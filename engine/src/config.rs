@@ -10,7 +10,7 @@ use crate::error::{Result, SinewError};
 use crate::warehouse::DEFAULT_WAREHOUSE;
 
 /// One option of a session.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct OptionSpec {
     /// Name after `sinew.`; `SINEW_NAME` in the environment, `--name` as a flag.
     pub name: &'static str,
@@ -40,7 +40,7 @@ pub enum OptionKind {
 }
 
 /// Every option, in the order of the manual.
-pub static OPTIONS: [OptionSpec; 20] = [
+pub static OPTIONS: [OptionSpec; 29] = [
     OptionSpec {
         name: "threads",
         kind: OptionKind::Count(1, 1024),
@@ -111,7 +111,39 @@ pub static OPTIONS: [OptionSpec; 20] = [
         "30",
         "Seconds in which failed requests to an object store are repeated, with growing pauses; 0 means never.",
     ),
+    stored(
+        "roots",
+        OptionKind::Text,
+        "",
+        "Folders and addresses, with commas between them, below which statements may read and write; `!` before one \
+         forbids it, `any` is everything, and the warehouse is always one of them (security.md). Default: everything \
+         in a session of one's own; for servers the warehouse and, where nobody has to log in, the folder that the \
+         server was started in.",
+    ),
+    limit("flight_sessions", OptionKind::Count(1, 1_000_000), "1000", "Sessions of a server at the same time."),
+    limit("flight_user_sessions", OptionKind::Count(1, 1_000_000), "200", "Sessions of one user who has logged in."),
+    limit("flight_statements", OptionKind::Count(1, 10_000), "64", "Statements of one session at the same time."),
+    limit("flight_prepared", OptionKind::Count(1, 1_000_000), "1000", "Prepared statements that a session may hold."),
+    limit(
+        "flight_results",
+        OptionKind::Count(1, 1_000_000),
+        "1000",
+        "Results and runs that a session keeps to be fetched; the oldest that has ended makes room.",
+    ),
+    limit(
+        "flight_memory",
+        OptionKind::Bytes,
+        "",
+        "The part of the memory limit that the statements of one session may hold. Default: all of it.",
+    ),
+    limit("flight_message", OptionKind::Bytes, "67108864", "The largest message that a client may send."),
+    limit("flight_text", OptionKind::Bytes, "16777216", "The longest text of a statement that a client may send."),
 ];
+
+/// A limit of a server, which all of its sessions have.
+const fn limit(name: &'static str, kind: OptionKind, default: &'static str, doc: &'static str) -> OptionSpec {
+    OptionSpec { name, kind, default, at_start: true, doc }
+}
 
 /// An option of object stores, which the sessions of a process share.
 const fn stored(name: &'static str, kind: OptionKind, default: &'static str, doc: &'static str) -> OptionSpec {
@@ -303,6 +335,18 @@ impl SessionOptions {
     /// Address of the warehouse.
     pub fn warehouse(&self) -> &str {
         self.text("warehouse").unwrap_or(DEFAULT_WAREHOUSE)
+    }
+
+    /// The folders and addresses that statements may touch, as written; `None` means everything.
+    pub fn roots(&self) -> Option<&str> {
+        self.text("roots")
+    }
+
+    /// A count or size, or the default that the manual shows; `usize::MAX` where there is none.
+    pub(crate) fn limit(&self, name: &'static str) -> usize {
+        let default = || OPTIONS.iter().find(|spec| spec.name == name)?.default.parse().ok();
+        let number = self.number(name).or_else(default).unwrap_or(u64::MAX);
+        usize::try_from(number).unwrap_or(usize::MAX)
     }
 
     fn shown(&self, name: &'static str) -> String {

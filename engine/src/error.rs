@@ -254,6 +254,65 @@ pub enum SinewError {
         /// How long the process counts as alive without another sign of life.
         seconds: u64,
     },
+    /// A call does not say who makes it, or not truly.
+    #[error("SINEW-3701: {reason}")]
+    Login {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// Too many attempts to log in failed.
+    #[error("SINEW-3702: too many attempts to log in as '{user}' failed; try again in {seconds} s")]
+    LoginLater {
+        /// The name that was given.
+        user: String,
+        /// How long the next attempt has to wait.
+        seconds: u64,
+    },
+    /// A user may not run a statement.
+    #[error("SINEW-3703: {what} needs the role '{role}', and user '{user}' has {roles}; an administrator can add it")]
+    Role {
+        /// What was asked for.
+        what: &'static str,
+        /// The role it needs.
+        role: &'static str,
+        /// Who asked.
+        user: String,
+        /// The roles of that user.
+        roles: String,
+    },
+    /// An address that this process may not touch.
+    #[error("SINEW-3704: '{address}' {reason}")]
+    Outside {
+        /// The address, without keys.
+        address: String,
+        /// Where it lies, and what to do.
+        reason: String,
+    },
+    /// A file of users or tokens cannot be used.
+    #[error("SINEW-3705: {place}: {reason}")]
+    Accounts {
+        /// The file, and the line.
+        place: String,
+        /// What is wrong, and what to write.
+        reason: String,
+    },
+    /// A certificate or key cannot be used.
+    #[error("SINEW-3706: {what}: {reason}")]
+    Tls {
+        /// The file or option.
+        what: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// A password would cross a network in the open.
+    #[error(
+        "SINEW-3707: {url} is not encrypted and another machine, so no password or token is sent there; use grpcs://, \
+         or allow it with --allow-plaintext"
+    )]
+    Plaintext {
+        /// The address.
+        url: String,
+    },
     /// An implementation of a contract does not keep it.
     #[error("SINEW-3198: contract not kept: {what}")]
     Conformance {

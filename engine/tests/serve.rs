@@ -175,7 +175,101 @@ fn other_machines_are_kept_out() {
     let output = sinew(place.path(), &["serve", "--listen", "0.0.0.0:0"]).output().unwrap();
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("SINEW-3308") && text.contains("--insecure-listen"), "{text}");
+    assert!(text.contains("SINEW-3308") && text.contains("--users") && text.contains("--tls-client-ca"), "{text}");
+    // Encryption alone lets everybody in, and a login alone is read by everybody.
+    add_user(place.path(), "ann", "read", "secret");
+    for (more, word) in [(&["--tls", "self-signed"][..], "--users"), (&["--users", "users"], "--insecure-listen")] {
+        let args = [&["serve", "--listen", "0.0.0.0:0"], more].concat();
+        let output = sinew(place.path(), &args).env("XDG_STATE_HOME", place.path()).output().unwrap();
+        let text = stderr(&output);
+        assert!(text.contains("SINEW-3308") && text.contains(word), "{text}");
+    }
+}
+
+/// `sinew user add`, with the password on standard input.
+fn add_user(place: &Path, name: &str, roles: &str, password: &str) {
+    use std::io::Write;
+    let mut command = sinew(place, &["user", "add", name, "--roles", roles, "--users", "users"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn users_log_in_over_a_connection_that_nobody_reads() {
+    let place = tempfile::tempdir().unwrap();
+    add_user(place.path(), "ann", "read", "old");
+    add_user(place.path(), "ann", "read", "pass word");
+    let users = std::fs::read_to_string(place.path().join("users")).unwrap();
+    assert!(users.lines().count() == 1 && !users.contains("pass word") && users.contains("$argon2id$"), "{users}");
+    let made = sinew(place.path(), &["token", "new", "--for", "bi", "--roles", "read,write", "--tokens", "tokens"]);
+    let token = stdout(&{ made }.output().unwrap()).trim().to_string();
+    assert!(
+        token.starts_with("sinew_") && !std::fs::read_to_string(place.path().join("tokens")).unwrap().contains(&token)
+    );
+
+    let args = ["serve", "--listen", "127.0.0.1:0", "--users", "users", "--tokens", "tokens", "--tls", "self-signed"];
+    let args = [&args[..], &["--audit", "audit.jsonl", "--roots", "."]].concat();
+    let mut serve = sinew(place.path(), &args);
+    let mut child = serve.env("XDG_STATE_HOME", place.path()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    let (mut line, mut note) = (String::new(), String::new());
+    said.read_line(&mut line).unwrap();
+    said.read_line(&mut note).unwrap();
+    let url = line.trim().strip_prefix("sinew serve: listening on ").unwrap().to_string();
+    assert!(url.starts_with("grpcs://127.0.0.1:"), "{url}");
+    let certificate = note.split("certificate ").nth(1).unwrap().split(", SHA-256 ").next().unwrap();
+    let (server, certificate) = (Server { place, child, url }, certificate.to_string());
+    assert!(Path::new(&certificate).exists() && note.trim().rsplit(' ').next().unwrap().len() == 95, "{note}");
+
+    let run = |args: &[&str], variables: &[(&str, &str)]| {
+        let args = [&["--connect", &server.url, "--tls-ca", &certificate, "--format", "csv"], args].concat();
+        let mut command = sinew(server.place.path(), &args);
+        command.env_remove("SINEW_TOKEN").env_remove("SINEW_PASSWORD").envs(variables.iter().copied()).output().unwrap()
+    };
+    let select = ["-c", "SELECT 1 AS a"];
+    let ann = ["--user", "ann", "-c", "SELECT 1 AS a"];
+    assert_eq!(stdout(&run(&ann, &[("SINEW_PASSWORD", "pass word")])), "a\n1\n");
+    assert_eq!(stdout(&run(&select, &[("SINEW_TOKEN", &token)])), "a\n1\n");
+    let files = ["users", "tokens", "audit.jsonl", "sinew/tls/key.pem"];
+    let read =
+        |file: &str| format!("CREATE EXTERNAL TABLE f{} (a VARCHAR) STORED AS CSV LOCATION '{file}'", file.len());
+    for (output, word) in [
+        (run(&ann, &[("SINEW_PASSWORD", "wrong")]), "SINEW-3701"),
+        (run(&ann, &[]), "SINEW_PASSWORD"),
+        (run(&select, &[]), "SINEW-3701"),
+        (run(&select, &[("SINEW_TOKEN", "sinew_0")]), "SINEW-3701"),
+        (run(&["--user", "ann", "-c", "DROP TABLE t"], &[("SINEW_PASSWORD", "pass word")]), "SINEW-3703"),
+    ] {
+        assert!(!output.status.success() && stderr(&output).contains(word), "{word}: {}", stderr(&output));
+    }
+    for file in &files[..3] {
+        let output = run(&["-c", &read(file)], &[("SINEW_TOKEN", &token)]);
+        assert!(stderr(&output).contains("SINEW-3704"), "{file}: {}", stderr(&output));
+    }
+    let plain = server.url.replace("grpcs", "grpc");
+    let output = sinew(server.place.path(), &["--connect", &plain, "-c", "SELECT 1"]).output().unwrap();
+    assert!(!output.status.success());
+    let audit = std::fs::read_to_string(server.place.path().join("audit.jsonl")).unwrap();
+    assert!(audit.lines().count() >= 6 && !audit.contains("pass word") && !audit.contains(&token), "{audit}");
+}
+
+#[test]
+fn a_server_touches_its_folder_and_its_warehouse() {
+    let server = Server::start();
+    server.rows("t.csv", 3);
+    assert_eq!(server.ok("SELECT count(*) AS n FROM 't.csv'"), "n\n3\n");
+    server.ok("COPY (SELECT 1 AS a) TO 'sub/x.csv'");
+    server.ok("CREATE TABLE kept AS SELECT * FROM 't.csv'");
+    for sql in
+        ["SELECT * FROM '/etc/passwd.csv'", "SELECT * FROM '../x.csv'", "COPY (SELECT 1 AS a) TO '/tmp/sinew-x.csv'"]
+    {
+        let text = server.fails(sql);
+        assert!(text.contains("SINEW-3704") && text.contains("--roots"), "{text}");
+    }
+    let everywhere = Server::start_with(&["--roots", "any"]);
+    let elsewhere = server.place.path().join("t.csv");
+    assert_eq!(everywhere.ok(&format!("SELECT count(*) AS n FROM '{}'", elsewhere.display())), "n\n3\n");
 }
 
 #[test]

@@ -12,13 +12,13 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
-use sinew::flight::{Reader, Verifier, serve_results};
+use sinew::flight::{Reader, Tls, Verifier, serve_results};
 use sinew::{Result, SinewError};
 use tonic::Request;
 
 use crate::{ports, scheduler};
 
-/// Listens at `address` and tells the scheduler.
+/// Listens at `address`, with encryption where there is a certificate, and tells the scheduler.
 ///
 /// # Errors
 /// When the address is taken, or the scheduler does not answer.
@@ -28,6 +28,7 @@ pub async fn serve(
     (scheduler_host, scheduler_port): (&str, u16),
     id: &str,
     folder: &Path,
+    tls: Option<Tls>,
 ) -> Result<()> {
     let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     let (host, port) = parts.ok_or_else(|| SinewError::Config {
@@ -36,7 +37,8 @@ pub async fn serve(
         expected: "an address with a port, as in 127.0.0.1:50062; port 0 takes a free one".into(),
     })?;
     let listener = ports::listen(host, port, "--results")?;
-    let shown = format!("grpc+tcp://{}:{}", advertised.unwrap_or(host), ports::port_of(&listener));
+    let scheme = if tls.is_some() { "grpc+tls" } else { "grpc+tcp" };
+    let shown = format!("{scheme}://{}:{}", advertised.unwrap_or(host), ports::port_of(&listener));
     let key = scheduler::results_key(scheduler_host, scheduler_port).await?;
     let verifier = Verifier::new(&key, id)?;
     let failed = |source| SinewError::Io { what: format!("listening on {address}"), source };
@@ -44,7 +46,7 @@ pub async fn serve(
     let files = Arc::new(BallistaFlightService::new(folder.display().to_string()));
     let read: Reader = Arc::new(move |what| Box::pin(read(Arc::clone(&files), what)));
     tokio::spawn(async move {
-        if let Err(error) = serve_results(listener, None, verifier, read).await {
+        if let Err(error) = serve_results(listener, tls.map(|tls| tls.config()), verifier, read).await {
             log::error!("{error}");
         }
     });

@@ -15,6 +15,7 @@ use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_
 use ballista_executor::flight_service::BallistaFlightService;
 use datafusion::execution::SessionStateBuilder;
 use sinew::daemon::{Settings, log, signals};
+use sinew::flight::Tls;
 use sinew::{Result, SinewError};
 use tonic::transport::server::TcpIncoming;
 
@@ -123,7 +124,17 @@ async fn serve(settings: &Settings, folder: &Folder, id: &str, cores: usize) -> 
     drop(tasks);
     if let Some(address) = settings.text("results") {
         let advertised = settings.text("results_advertise");
-        results::serve(address, advertised, (&scheduler_host, scheduler_port), id, folder.path()).await?;
+        let tls = match (settings.text("results_tls_cert"), settings.text("results_tls_key")) {
+            (Some(certificate), Some(key)) => Some(Tls::from_files(certificate.as_ref(), key.as_ref(), None)?),
+            (None, None) => None,
+            (Some(path), None) | (None, Some(path)) => {
+                return Err(SinewError::Tls {
+                    what: format!("'{path}'"),
+                    reason: "--results-tls-cert and --results-tls-key go together".into(),
+                });
+            }
+        };
+        results::serve(address, advertised, (&scheduler_host, scheduler_port), id, folder.path(), tls).await?;
     }
     let resources = Resources::new(&settings.session, folder.path())?;
     let work_dir = folder.path().display().to_string();

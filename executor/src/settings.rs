@@ -11,7 +11,7 @@ pub const DAEMON: DaemonSpec = DaemonSpec {
     options: &OPTIONS,
 };
 
-static OPTIONS: [OptionSpec; 13] = [
+static OPTIONS: [OptionSpec; 15] = [
     OptionSpec {
         name: "scheduler",
         kind: OptionKind::Text,
@@ -61,6 +61,20 @@ static OPTIONS: [OptionSpec; 13] = [
         default: "",
         at_start: true,
         doc: "The host name by which clients reach --results, if it is not the one it listens on",
+    },
+    OptionSpec {
+        name: "results_tls_cert",
+        kind: OptionKind::Text,
+        default: "",
+        at_start: true,
+        doc: "The certificate of --results, a PEM file; what clients fetch there is encrypted then",
+    },
+    OptionSpec {
+        name: "results_tls_key",
+        kind: OptionKind::Text,
+        default: "",
+        at_start: true,
+        doc: "The key of that certificate, a PEM file",
     },
     OptionSpec {
         name: "cores",

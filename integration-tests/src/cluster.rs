@@ -59,6 +59,8 @@ impl Cluster {
             ("--warehouse", warehouse.as_str()),
             ("--executor-timeout", "5"),
             ("--grace", "10"),
+            // What tests read lies in folders of their own.
+            ("--roots", "any"),
             ("--local-bytes", "0"),
         ];
         with_usual(&mut command, &usual, &self.flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);

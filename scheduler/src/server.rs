@@ -12,7 +12,7 @@ use ballista_scheduler::scheduler_server::SchedulerServer;
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use sinew::daemon::{Settings, log, signals};
-use sinew::flight::{ServeOptions, Signer, serve};
+use sinew::flight::{Door, ServeOptions, Signer, serve};
 use sinew::warehouse::Location;
 use sinew::{Host, Result, Session, SinewError};
 
@@ -72,7 +72,8 @@ fn listen(settings: &Settings, option: &str) -> Result<(tokio::net::TcpListener,
 }
 
 async fn host(settings: &Settings) -> Result<()> {
-    let options = settings.session.clone();
+    let door = Door::open(|name| settings.text(name), true)?;
+    let options = door.confine(settings.session.clone())?;
     if options.warehouse().starts_with("memory:") {
         return Err(SinewError::Config {
             name: "--warehouse".into(),
@@ -82,9 +83,9 @@ async fn host(settings: &Settings) -> Result<()> {
         });
     }
     let (door_host, door_port) = settings.address("listen")?;
-    let anyone = settings.text("insecure_listen") == Some("true");
-    let door = sinew::flight::listen(&format!("{door_host}:{door_port}"), anyone).await?;
-    let door_port = door.local_addr().map_or(door_port, |address| address.port());
+    let unencrypted = settings.text("insecure_listen") == Some("true");
+    let clients = sinew::flight::listen(&format!("{door_host}:{door_port}"), &door, unencrypted).await?;
+    let door_port = clients.local_addr().map_or(door_port, |address| address.port());
     let (cluster, cluster_host, cluster_port) = listen(settings, "cluster")?;
     let advertised = settings.text("advertise").unwrap_or(&cluster_host).to_string();
     let endpoint = format!("{advertised}:{cluster_port}");
@@ -94,7 +95,7 @@ async fn host(settings: &Settings) -> Result<()> {
     let timeout = settings.number("executor_timeout", 15);
     let ballista = assemble(&endpoint, &codec, timeout, grace).await?;
     let (jobs, members) = (Arc::clone(&ballista.jobs), Arc::clone(&ballista.members));
-    let stores = sinew::storage::registry(&options);
+    let stores = sinew::storage::registry(&options)?;
     let warehouse = Location::open(options.warehouse(), stores.as_ref())?;
     let metrics = Arc::new(Metrics::default());
     let signer = Arc::new(Signer::new()?);
@@ -123,11 +124,21 @@ async fn host(settings: &Settings) -> Result<()> {
         tokio::spawn(resume(session.sibling(), Arc::clone(&members)));
     }
     let ending = session.clone();
-    let door_options =
-        ServeOptions { drain: Duration::from_secs(settings.number("drain", 10)), ..ServeOptions::default() };
-    println!("sinew-scheduler: Flight SQL at grpc://{door_host}:{door_port}, cluster at {cluster_host}:{cluster_port}");
+    let door_options = ServeOptions {
+        drain: Duration::from_secs(settings.number("drain", 10)),
+        guard: Some(Arc::clone(&door.guard)),
+        tls: door.tls.clone(),
+        ..ServeOptions::default()
+    };
+    let scheme = door.scheme();
+    println!(
+        "sinew-scheduler: Flight SQL at {scheme}://{door_host}:{door_port}, cluster at {cluster_host}:{cluster_port}"
+    );
+    if let Some(tls) = door.tls.as_ref().filter(|tls| !tls.note.is_empty()) {
+        println!("sinew-scheduler: {}", tls.note);
+    }
     tokio::select! {
-        served = serve(session, door, door_options, async {
+        served = serve(session, clients, door_options, async {
             match signals::asked_to_stop().await {
                 Ok(()) => ::log::info!("asked to stop"),
                 Err(error) => ::log::error!("{error}"),

@@ -1,7 +1,8 @@
 //! The options of `sinew-scheduler`.
 
 use sinew::config::{OptionKind, OptionSpec};
-use sinew::daemon::DaemonSpec;
+use sinew::daemon::{DaemonSpec, joined};
+use sinew::flight::DOOR;
 
 /// The daemon.
 pub const DAEMON: DaemonSpec = DaemonSpec {
@@ -11,7 +12,9 @@ pub const DAEMON: DaemonSpec = DaemonSpec {
     options: &OPTIONS,
 };
 
-static OPTIONS: [OptionSpec; 12] = [
+static OPTIONS: [OptionSpec; OWN.len() + DOOR.len()] = joined(OWN, DOOR);
+
+const OWN: [OptionSpec; 12] = [
     OptionSpec {
         name: "listen",
         kind: OptionKind::Text,
@@ -24,7 +27,7 @@ static OPTIONS: [OptionSpec; 12] = [
         kind: OptionKind::Switch,
         default: "false",
         at_start: true,
-        doc: "Whether --listen may be an address that other machines reach: there is no authentication yet",
+        doc: "Whether --listen may be an address that other machines reach without encryption",
     },
     OptionSpec {
         name: "cluster",

@@ -1,6 +1,8 @@
 //! What the command line says.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use clap::{Arg, ArgAction, Command};
 use super::output::Format;
 use crate::config::{OPTIONS, OptionSpec, SessionOptions};
 use crate::error::SinewError;
+use crate::flight::auth::roles::Roles;
+use crate::flight::{ConnectOptions, DOOR};
 
 /// What to do.
 #[derive(Debug)]
@@ -24,14 +28,37 @@ pub enum Action {
     /// Show what sinew does.
     Demo,
     /// Serve Flight SQL.
-    Serve {
-        /// Host and port.
-        address: String,
-        /// Whether other machines may reach it.
-        anyone: bool,
-        /// How long statements may go on after a signal.
-        drain: Duration,
-    },
+    Serve(Serve),
+    /// Make a line of a file of users.
+    AddUser(Account),
+    /// Make a token, and a line of a file of tokens.
+    NewToken(Account),
+}
+
+/// How to serve.
+#[derive(Debug)]
+pub struct Serve {
+    /// Host and port.
+    pub address: String,
+    /// Whether other machines may reach it without encryption.
+    pub unencrypted: bool,
+    /// How long statements may go on after a signal.
+    pub drain: Duration,
+    /// Who may come in: options of [`DOOR`] by name.
+    pub door: BTreeMap<&'static str, String>,
+}
+
+/// A user, or the owner of a token.
+#[derive(Debug)]
+pub struct Account {
+    /// The name.
+    pub name: String,
+    /// What this user may do.
+    pub roles: Roles,
+    /// The file that gets the line; `None` means standard output.
+    pub file: Option<PathBuf>,
+    /// Days after which a token is worth nothing.
+    pub days: Option<u64>,
 }
 
 /// The command line.
@@ -47,6 +74,8 @@ pub struct Settings {
     pub options: SessionOptions,
     /// The server that runs statements; `None` means this process.
     pub connect: Option<String>,
+    /// Who asks there, and whom to trust.
+    pub login: ConnectOptions,
 }
 
 /// Where `sinew serve` listens if it is not told.
@@ -60,6 +89,7 @@ Examples:
   sinew -f report.sql --format csv > report.csv      run a file
   sinew demo                                         train and score on data that comes with sinew
   sinew serve                                        serve this engine to other programs
+  sinew user add ann --roles read,train --users users   a user of sinew serve --users users
   sinew --connect grpc://127.0.0.1:50051             a shell whose statements run there
 
 Exit codes: 0 all statements ran, 1 a statement failed, 2 the command line is wrong.";
@@ -69,6 +99,37 @@ fn flags() -> impl Iterator<Item = (&'static OptionSpec, &'static str)> {
     static NAMES: LazyLock<Vec<String>> =
         LazyLock::new(|| OPTIONS.iter().map(|spec| spec.flag().trim_start_matches("--").to_string()).collect());
     OPTIONS.iter().zip(NAMES.iter().map(String::as_str)).filter(|(spec, _)| spec.has_flag())
+}
+
+/// The options of a door, with the names of their flags.
+fn door_flags() -> impl Iterator<Item = (&'static OptionSpec, &'static str)> {
+    static SPECS: [OptionSpec; DOOR.len()] = DOOR;
+    static NAMES: LazyLock<Vec<String>> =
+        LazyLock::new(|| SPECS.iter().map(|spec| spec.name.replace('_', "-")).collect());
+    SPECS.iter().zip(NAMES.iter().map(String::as_str))
+}
+
+/// Flags of a connection: name, what stands for its value, and help.
+const LOGIN: [(&str, &str, &str); 5] = [
+    ("user", "NAME", "Log in with --connect as this user; the password is in SINEW_PASSWORD, or asked for"),
+    ("token", "TOKEN", "Log in with --connect by a token; SINEW_TOKEN does not show it to others on this machine"),
+    ("tls-ca", "FILE", "The authority, or the certificate, that a server at grpcs:// is trusted by"),
+    ("tls-client-cert", "FILE", "A certificate for servers that ask for one"),
+    ("tls-client-key", "FILE", "The key of that certificate"),
+];
+
+/// A subcommand that makes a line of a file.
+fn account(command: Command) -> Command {
+    command.subcommand_required(true).arg_required_else_help(true)
+}
+
+fn roles() -> Arg {
+    Arg::new("roles")
+        .long("roles")
+        .value_name("ROLES")
+        .default_value("read")
+        .value_parser(Roles::parse)
+        .help("What the user may do: read, write, train, admin, with commas between")
 }
 
 fn command() -> Command {
@@ -126,7 +187,7 @@ fn command() -> Command {
                     Arg::new("insecure-listen")
                         .long("insecure-listen")
                         .action(ArgAction::SetTrue)
-                        .help("Allow an address that other machines reach, although nobody has to log in"),
+                        .help("Allow an address that other machines reach, although connections are not encrypted"),
                 )
                 .arg(
                     Arg::new("drain")
@@ -137,10 +198,58 @@ fn command() -> Command {
                         .help("How long statements may go on after SIGTERM or Ctrl-C, before they are cancelled"),
                 ),
         );
+    command = command
+        .subcommand(
+            account(Command::new("user").about("Make a line of the file that serve --users reads")).subcommand(
+                Command::new("add")
+                    .about("A user; the password is asked for, or read from standard input")
+                    .arg(Arg::new("name").value_name("NAME").required(true).help("The user's name"))
+                    .arg(roles())
+                    .arg(file(
+                        "users",
+                        "Add the line to this file, in place of one of the same name; else it is printed",
+                    )),
+            ),
+        )
+        .subcommand(
+            account(Command::new("token").about("Make a line of the file that serve --tokens reads")).subcommand(
+                Command::new("new")
+                    .about("A token, which is printed once, and the line for it")
+                    .arg(Arg::new("name").long("for").value_name("NAME").required(true).help("Whose it is"))
+                    .arg(roles())
+                    .arg(
+                        Arg::new("days")
+                            .long("days")
+                            .value_name("DAYS")
+                            .value_parser(clap::value_parser!(u64).range(1..=36_500))
+                            .help("Days that it is worth something; without it there is no end"),
+                    )
+                    .arg(file("tokens", "Add the line to this file; else it is printed")),
+            ),
+        );
+    for (name, value, help) in LOGIN {
+        command = command.arg(Arg::new(name).long(name).value_name(value).help(help));
+    }
+    command = command.arg(
+        Arg::new("allow-plaintext")
+            .long("allow-plaintext")
+            .action(ArgAction::SetTrue)
+            .help("Allow a password or token to another machine without encryption"),
+    );
+    command = command.mut_subcommand("serve", |serve| {
+        door_flags().fold(serve, |serve, (spec, flag)| {
+            let default = if spec.default.is_empty() { String::new() } else { format!(" [default: {}]", spec.default) };
+            serve.arg(Arg::new(spec.name).long(flag).value_name("VALUE").help(format!("{}{default}", spec.doc)))
+        })
+    });
     for (spec, flag) in flags() {
         command = command.arg(global(Arg::new(spec.name).long(flag).value_name("VALUE").help(spec.doc)));
     }
     command
+}
+
+fn file(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name("FILE").help(help)
 }
 
 /// Reads the command line; `Err` is the exit code where that ends the program.
@@ -153,11 +262,31 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, 
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let refuse = |error: SinewError| super::complain(&error, super::USAGE);
     let action = match (matches.subcommand(), text("command"), text("file")) {
-        (Some(("serve", serve)), ..) => Action::Serve {
-            address: serve.get_one::<String>("listen").cloned().unwrap_or_else(|| LISTEN.into()),
-            anyone: serve.get_flag("insecure-listen"),
-            drain: Duration::from_secs(serve.get_one::<u64>("drain").copied().unwrap_or_default()),
-        },
+        (Some(("serve", serve)), ..) => {
+            let mut door = BTreeMap::new();
+            for (spec, _) in door_flags() {
+                if let Some(value) = serve.get_one::<String>(spec.name) {
+                    door.insert(spec.name, spec.check(&spec.flag(), value).map_err(refuse)?);
+                }
+            }
+            Action::Serve(Serve {
+                address: serve.get_one::<String>("listen").cloned().unwrap_or_else(|| LISTEN.into()),
+                unencrypted: serve.get_flag("insecure-listen"),
+                drain: Duration::from_secs(serve.get_one::<u64>("drain").copied().unwrap_or_default()),
+                door,
+            })
+        }
+        (Some((kind @ ("user" | "token"), made)), ..) => {
+            let made = made.subcommand().map_or(made, |(_, made)| made);
+            let text = |name: &str| made.try_get_one::<String>(name).ok().flatten().cloned();
+            let account = Account {
+                name: text("name").unwrap_or_default(),
+                roles: made.get_one::<Roles>("roles").copied().unwrap_or_default(),
+                file: text("users").or_else(|| text("tokens")).map(PathBuf::from),
+                days: made.try_get_one::<u64>("days").ok().flatten().copied(),
+            };
+            if kind == "user" { Action::AddUser(account) } else { Action::NewToken(account) }
+        }
         (Some(_), ..) => Action::Demo,
         (None, Some(text), _) => Action::Text(text),
         (None, _, Some(file)) => Action::File(file),
@@ -169,7 +298,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, 
         value: value.into(),
         expected: "with --connect the server's own options hold; give it where the server starts".into(),
     };
-    if let (Some(url), Action::Serve { .. } | Action::Demo) = (&connect, &action) {
+    if let (Some(url), Action::Serve(_) | Action::Demo | Action::AddUser(_) | Action::NewToken(_)) = (&connect, &action)
+    {
         let expected = "it goes with -c, -f or the shell".into();
         return Err(refuse(SinewError::Config { name: "--connect".into(), value: url.clone(), expected }));
     }
@@ -183,7 +313,38 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, 
         }
     }
     let format = text("format").and_then(|name| Format::named(&name)).unwrap_or_default();
-    Ok(Settings { action, format, quiet: matches.get_flag("quiet"), options, connect })
+    let login = login(&matches, connect.is_some()).map_err(refuse)?;
+    Ok(Settings { action, format, quiet: matches.get_flag("quiet"), options, connect, login })
+}
+
+/// What the command line and the environment say about a connection.
+fn login(matches: &clap::ArgMatches, connects: bool) -> Result<ConnectOptions, SinewError> {
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let secret = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let wrong = |name: &str, expected: &str| SinewError::Config {
+        name: format!("--{name}"),
+        value: if name == "token" { "***".into() } else { text(name).unwrap_or_default() },
+        expected: expected.into(),
+    };
+    if let Some((name, ..)) = LOGIN.iter().find(|(name, ..)| !connects && text(name).is_some()) {
+        return Err(wrong(name, "it goes with --connect"));
+    }
+    let client = match (text("tls-client-cert"), text("tls-client-key")) {
+        (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+        (None, None) => None,
+        (Some(_), None) => return Err(wrong("tls-client-cert", "it goes with --tls-client-key")),
+        (None, Some(_)) => return Err(wrong("tls-client-key", "it goes with --tls-client-cert")),
+    };
+    let user = text("user");
+    Ok(ConnectOptions {
+        // A user who is named on the command line is meant, whatever the environment says.
+        token: text("token").or_else(|| secret("SINEW_TOKEN").filter(|_| user.is_none())),
+        password: secret("SINEW_PASSWORD").filter(|_| user.is_some()),
+        user,
+        tls_ca: text("tls-ca").map(PathBuf::from),
+        tls_client: client,
+        allow_plaintext: matches.get_flag("allow-plaintext"),
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The `sinew` command line. `main` only calls [`main`]; each part here has one concern.
 
+mod accounts;
 mod args;
 mod complete;
 mod demo;
@@ -17,7 +18,6 @@ use args::{Action, Settings};
 use run::Outcome;
 
 use crate::error::{Result, SinewError};
-use crate::flight::ServeOptions;
 use crate::session::Session;
 
 /// A statement failed.
@@ -63,14 +63,22 @@ pub fn main() -> ExitCode {
 fn act(runtime: &tokio::runtime::Runtime, settings: Settings, script: Option<String>) -> Result<Outcome> {
     match &settings.action {
         Action::Demo => return runtime.block_on(demo::run(&settings)),
-        Action::Serve { address, anyone, drain } => {
-            let options = ServeOptions { drain: *drain, ..ServeOptions::default() };
-            return serve::run(runtime, address, *anyone, options, &settings);
-        }
+        Action::Serve(serve) => return serve::run(runtime, serve, &settings),
+        Action::AddUser(account) => return accounts::add_user(account),
+        Action::NewToken(account) => return accounts::new_token(account),
         _ => {}
     }
     let session = match &settings.connect {
-        Some(url) => runtime.block_on(Session::connect(url))?,
+        Some(url) => {
+            let mut login = settings.login.clone();
+            if let Some(user) = &login.user
+                && login.password.is_none()
+                && login.token.is_none()
+            {
+                login.password = Some(accounts::password_of(user, url)?);
+            }
+            runtime.block_on(Session::connect_with(url, login))?
+        }
         None => {
             let _inside = runtime.enter();
             Session::embedded(settings.options.clone())?
@@ -88,7 +96,7 @@ fn read_script(action: &Action) -> Result<Option<String>> {
         Action::Text(text) => return Ok(Some(text.clone())),
         Action::File(name) if name != "-" => name,
         Action::Shell if std::io::stdin().is_terminal() => return Ok(None),
-        Action::Demo | Action::Serve { .. } => return Ok(None),
+        Action::Demo | Action::Serve(_) | Action::AddUser(_) | Action::NewToken(_) => return Ok(None),
         Action::File(_) | Action::Shell => {
             let mut bytes = Vec::new();
             std::io::stdin()

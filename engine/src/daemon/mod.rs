@@ -5,4 +5,4 @@ mod settings;
 pub mod signals;
 
 pub use log::log;
-pub use settings::{DaemonSpec, Settings};
+pub use settings::{DaemonSpec, Settings, joined};

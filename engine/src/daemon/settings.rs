@@ -40,6 +40,20 @@ pub struct Settings {
     pub session: SessionOptions,
 }
 
+/// The options of two tables, in one.
+pub const fn joined<const A: usize, const B: usize, const C: usize>(
+    first: [OptionSpec; A],
+    second: [OptionSpec; B],
+) -> [OptionSpec; C] {
+    let mut all = [first[0]; C];
+    let mut at = 0;
+    while at < C {
+        all[at] = if at < A { first[at] } else { second[at - A] };
+        at += 1;
+    }
+    all
+}
+
 impl DaemonSpec {
     fn env(&self, option: &OptionSpec) -> String {
         format!("{}{}", self.prefix, option.name.to_uppercase())

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use prost::Message;
 
+use super::auth::roles::setting;
 use super::calls::plan;
 use super::messages::{Answer, command, decode, ipc, no_transaction, refused, shown, single, unpack};
 use super::protocol::{CLOSED, CloseSessionResult, SetSessionOptionsRequest};
@@ -84,6 +85,9 @@ pub async fn act(sessions: &Sessions, workers: &Workers, client: &ClientSession,
         }
         "SetSessionOptions" => {
             let request: SetSessionOptionsRequest = decode(&action)?;
+            for name in request.session_options.keys() {
+                client.allows(setting(name), name).map_err(|e| to_status(&e))?;
+            }
             one(options::set(&client.session, request).await.encode_to_vec())
         }
         "GetSessionOptions" => one(options::get(&client.session).encode_to_vec()),
@@ -110,7 +114,7 @@ async fn create(
     request: ActionCreatePreparedStatementRequest,
 ) -> Answer<Vec<Bytes>> {
     let text = no_transaction(request.transaction_id.as_ref()).and_then(|()| {
-        let mut piece = single(&request.query, (1, 1))?;
+        let mut piece = single(&request.query, (1, 1), client.limits.text)?;
         piece.text = numbered(&piece.text)?;
         Ok(Text { piece, values: None, plan: None })
     });

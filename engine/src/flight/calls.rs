@@ -1,6 +1,7 @@
 //! What a call does with a statement: plan it, start it, wait for it, stream it.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use arrow_flight::FlightData;
 use arrow_flight::encode::FlightDataEncoderBuilder;
@@ -12,6 +13,8 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::Status;
 
+use super::auth::audit::Entry;
+use super::auth::roles::{QUERY, needed};
 use super::direct::{Part, Placed};
 use super::messages::Answer;
 use super::run::{Leash, Run};
@@ -48,8 +51,9 @@ impl Opened {
     }
 }
 
-/// Parses and plans a statement; starts it if it is one that runs once.
+/// Parses and plans a statement that the user may run; starts it if it is one that runs once.
 pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Result<Opened> {
+    let words: Arc<str> = text.piece.text.as_str().into();
     let session = client.session.clone();
     let planned = workers.run(async move {
         let (session, prepared) = text.prepare(&session).await?;
@@ -61,26 +65,43 @@ pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Resu
         let schema = client_schema(&schema);
         Ok((session, bound, schema))
     });
-    let (session, bound, schema) = planned.await?;
+    let (session, bound, schema) = match planned.await {
+        Ok(planned) => planned,
+        Err(error) => {
+            client.may(QUERY, &words)?.end(Err(&error.to_string()));
+            return Err(error);
+        }
+    };
+    let need = needed(bound.prepared());
     if bound.only_reads() && client.session.places() {
-        let (within, planned, permit) = (session.clone(), bound.clone(), client.statements.begin()?);
+        let (entry, permit) = client.begin(need, &words)?;
+        let (within, planned) = (session.clone(), bound.clone());
         let placed = workers.run(async move {
             let _running = permit;
             planned.place(&within).await
         });
-        if let Some(placed) = placed.await? {
-            let ticket = client.statements.keep(Outcome::Placed(Arc::clone(&placed), Arc::clone(&schema)));
-            return Ok(Opened::placed(&*placed, schema, ticket));
+        match placed.await {
+            Ok(Some(placed)) => {
+                // It has run; its parts are fetched from those who hold them.
+                entry.end(Ok(placed.rows().unwrap_or_default() as u64));
+                let ticket = client.statements.keep(Outcome::Placed(Arc::clone(&placed), Arc::clone(&schema)));
+                return Ok(Opened::placed(&*placed, schema, ticket));
+            }
+            Ok(None) => entry.forget(),
+            Err(error) => {
+                entry.end(Err(&error.to_string()));
+                return Err(error);
+            }
         }
     }
     if bound.only_reads() {
-        let query = Outcome::Query(Arc::new(Query::new(bound, Arc::clone(&schema))));
+        let query = Outcome::Query(Arc::new(Query::new(bound, Arc::clone(&schema), need, words)));
         let ticket = client.statements.keep(query);
         return Ok(Opened { kind: ExecutionKind::Rows, schema, ticket, rows: None, run: None, parts: Vec::new() });
     }
-    let permit = client.statements.begin()?;
+    let (entry, permit) = client.begin(need, &words)?;
     let memory = MemoryConsumer::new("a result that is kept").register(&session.context().runtime_env().memory_pool);
-    let run = Run::start(workers, async move { bound.start(&session).await }, memory, permit);
+    let run = Run::start(workers, async move { bound.start(&session).await }, memory, permit, Some(entry));
     let ticket = client.statements.keep(Outcome::Run(Arc::clone(&run)));
     Ok(Opened { kind: ExecutionKind::Done, schema, ticket, rows: None, run: Some(run), parts: Vec::new() })
 }
@@ -116,10 +137,11 @@ pub async fn update(workers: &Workers, client: &ClientSession, text: Text) -> An
 /// The columns and the types of the parameters of a statement that is not run.
 pub async fn plan(workers: &Workers, client: &ClientSession, text: Text) -> Answer<(SchemaRef, Vec<Option<DataType>>)> {
     let session = client.session.clone();
-    let planned = workers.run(async move {
-        let (session, prepared) = text.prepare(&session).await?;
-        Ok((prepared.schema(&session).await?, prepared.parameters()?))
-    });
+    let words = text.piece.text.clone();
+    let prepared = workers.run(async move { text.prepare(&session).await }).await;
+    let (session, prepared) = prepared.map_err(|e| to_status(&e))?;
+    client.allows(needed(&prepared), &words).map_err(|e| to_status(&e))?;
+    let planned = workers.run(async move { Ok((prepared.schema(&session).await?, prepared.parameters()?)) });
     let (schema, parameters) = planned.await.map_err(|e| to_status(&e))?;
     Ok((client_schema(&schema), parameters))
 }
@@ -154,7 +176,8 @@ pub fn rows(
             Ok(workers.stream(until(encode(schema, rows), closed)))
         }
         Outcome::Query(query) => {
-            let (session, permit) = (client.session.clone(), client.statements.begin()?);
+            let (entry, permit) = client.begin(query.need, &query.text)?;
+            let session = client.session.clone();
             let (schema, bound) = (Arc::clone(&query.schema), query.bound.clone());
             let cancelled = query.cancelled();
             let started = async move {
@@ -167,6 +190,7 @@ pub fn rows(
                 Ok::<_, SinewError>(rows)
             };
             let rows = stream::once(started).try_flatten().map_err(|e| to_status(&e));
+            let rows = audited(rows, entry);
             let ended = async move {
                 tokio::select! { () = closed => {}, () = cancelled => {} }
             };
@@ -178,6 +202,25 @@ pub fn rows(
 /// One batch, encoded.
 pub fn one(batch: RecordBatch) -> BoxStream<'static, Answer<FlightData>> {
     encode(batch.schema(), stream::iter([Ok(batch)])).boxed()
+}
+
+/// The rows, which end the entry as they end.
+fn audited(
+    rows: impl Stream<Item = Answer<RecordBatch>> + Send + 'static,
+    entry: Entry,
+) -> impl Stream<Item = Answer<RecordBatch>> + Send + 'static {
+    let (mut rows, mut entry, mut count) = (rows.boxed(), Some(entry), 0);
+    stream::poll_fn(move |context| {
+        let next = rows.poll_next_unpin(context);
+        if let Poll::Ready(item) = &next {
+            match item {
+                Some(Ok(batch)) => count += batch.num_rows() as u64,
+                Some(Err(status)) => drop(entry.take().map(|entry| entry.end(Err(status.message())))),
+                None => drop(entry.take().map(|entry| entry.end(Ok(count)))),
+            }
+        }
+        next
+    })
 }
 
 /// Rows of a schema, encoded as they come.
@@ -197,7 +240,6 @@ fn until<T: Send + 'static>(
     let (mut items, mut stop) = (items.boxed(), Box::pin(stop));
     let mut stopped = false;
     stream::poll_fn(move |cx| {
-        use std::task::Poll;
         if stopped {
             return Poll::Ready(None);
         }

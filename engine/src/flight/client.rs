@@ -1,12 +1,11 @@
 //! A connection to a server: statements go there as text, their rows come back as they are made.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
-use arrow_flight::{FlightDescriptor, FlightInfo, Ticket};
+use arrow_flight::{FlightDescriptor, FlightInfo, HandshakeRequest, Ticket};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -14,23 +13,14 @@ use parking_lot::Mutex;
 use prost::Message;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
+use super::connect::{ConnectOptions, Login, Target};
 use super::status::{from_flight, from_status, root_cause};
-use super::{COLUMN, COOKIE, LINE, PORT};
+use super::{COLUMN, COOKIE, LINE};
 use crate::error::{Result, SinewError};
 use crate::plans::CommandPlan;
 use crate::session::{Execution, ExecutionKind, Piece};
-
-/// How long the other side may take to answer the first call for a connection.
-const CONNECT: Duration = Duration::from_secs(10);
-/// How often the connection is tried while a statement runs.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-
-/// Bytes of rows that may be on their way on one stream, and on all of a connection.
-const WINDOW: u32 = 4 << 20;
-/// As [`WINDOW`], for the connection.
-const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// A server, and the session there.
 #[derive(Debug)]
@@ -38,31 +28,57 @@ pub struct Remote {
     url: String,
     endpoint: Endpoint,
     client: FlightServiceClient<Channel>,
+    /// Who asks.
+    login: Option<Login>,
+    /// The token that the server has given for a password; sessions on the same server share it.
+    token: Arc<Mutex<Option<String>>>,
     /// The session's cookie, once the server has given one.
     cookie: Arc<Mutex<Option<String>>>,
 }
 
 impl Remote {
-    /// Connects; the session begins with the first statement.
+    /// Connects, and logs in where there is somebody to log in; the session begins with the first statement.
     ///
     /// # Errors
-    /// When the address cannot be used or nobody answers there.
-    pub async fn connect(url: &str) -> Result<Self> {
-        let endpoint = endpoint(url)?;
+    /// When the address cannot be used, nobody answers there, or the server does not let that user in.
+    pub async fn connect(url: &str, options: ConnectOptions) -> Result<Self> {
+        let Target { endpoint, login } = Target::new(url, &options)?;
         let channel = endpoint.connect().await;
         let channel = channel.map_err(|e| SinewError::Unreachable { url: url.to_string(), reason: root_cause(&e) })?;
-        Ok(Self::over(url, endpoint, channel))
-    }
-
-    fn over(url: &str, endpoint: Endpoint, channel: Channel) -> Self {
-        // A row may be as large as it is; the server sends batches of some MiB.
-        let client = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
-        Self { url: url.to_string(), endpoint, client, cookie: Arc::default() }
+        let remote = Self {
+            url: url.to_string(),
+            endpoint,
+            client: client(channel),
+            login,
+            token: Arc::default(),
+            cookie: Arc::default(),
+        };
+        remote.log_in().await?;
+        Ok(remote)
     }
 
     /// Another session on the same server, over a connection of its own.
     pub fn sibling(&self) -> Self {
-        Self::over(&self.url, self.endpoint.clone(), self.endpoint.connect_lazy())
+        Self {
+            url: self.url.clone(),
+            endpoint: self.endpoint.clone(),
+            client: client(self.endpoint.connect_lazy()),
+            login: self.login.clone(),
+            token: Arc::clone(&self.token),
+            cookie: Arc::default(),
+        }
+    }
+
+    /// Asks for a token in exchange for the password, if there is one.
+    async fn log_in(&self) -> Result<()> {
+        let Some(login @ Login::Basic(_)) = &self.login else { return Ok(()) };
+        let mut request = Request::new(futures::stream::iter([HandshakeRequest::default()]));
+        authorize(&mut request, &login.header());
+        let answer = self.client.clone().handshake(request).await.map_err(|s| self.failed(s))?;
+        let header = answer.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        *self.token.lock() = header.and_then(|header| header.strip_prefix("Bearer ")).map(str::to_string);
+        self.remember(answer.metadata());
+        Ok(())
     }
 
     /// Starts a statement; dropping what it returns cancels it there.
@@ -109,11 +125,23 @@ impl Remote {
     }
 
     async fn start(&self, command: Vec<u8>, place: (u64, u64)) -> Result<Execution> {
-        let mut request = self.request(FlightDescriptor::new_cmd(command));
-        for (name, value) in [(LINE, place.0), (COLUMN, place.1)] {
-            request.metadata_mut().insert(name, MetadataValue::from(value));
-        }
-        let answer = self.client.clone().poll_flight_info(request).await.map_err(|s| self.failed(s))?;
+        let descriptor = FlightDescriptor::new_cmd(command);
+        let begin = async || {
+            let mut request = self.request(descriptor.clone());
+            for (name, value) in [(LINE, place.0), (COLUMN, place.1)] {
+                request.metadata_mut().insert(name, MetadataValue::from(value));
+            }
+            self.client.clone().poll_flight_info(request).await
+        };
+        let answer = match begin().await {
+            // The token is not valid any more; the password still is.
+            Err(status) if status.code() == Code::Unauthenticated && self.token.lock().is_some() => {
+                self.log_in().await?;
+                begin().await
+            }
+            answer => answer,
+        };
+        let answer = answer.map_err(|s| self.failed(s))?;
         self.remember(answer.metadata());
         let info = answer.into_inner().info.unwrap_or_default();
         let kind = match &*info.app_metadata {
@@ -152,6 +180,10 @@ impl Remote {
         if let Some(cookie) = cookie {
             request.metadata_mut().insert("cookie", cookie);
         }
+        let token = self.token.lock().clone().map(Login::Bearer);
+        if let Some(login) = token.as_ref().or(self.login.as_ref()) {
+            authorize(&mut request, &login.header());
+        }
         request
     }
 
@@ -169,50 +201,15 @@ impl Remote {
     }
 }
 
-/// `grpc://host[:port]`, as tonic wants it.
-fn endpoint(url: &str) -> Result<Endpoint> {
-    let refuse = |reason: &str| SinewError::Unreachable { url: url.to_string(), reason: reason.to_string() };
-    let form = "write the address as grpc://host:50051";
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| refuse(form))?;
-    match scheme {
-        "grpc" | "grpc+tcp" | "http" => {}
-        "grpcs" | "grpc+tls" | "https" => {
-            let hint = "use grpc:// inside a trusted network or a tunnel".into();
-            return Err(SinewError::NotAvailable { what: format!("{scheme}://"), hint });
-        }
-        _ => return Err(refuse(form)),
-    }
-    let host = rest.trim_end_matches('/');
-    let parsed = url::Url::parse(&format!("http://{host}")).map_err(|_| refuse(form))?;
-    let bare = matches!(parsed.path(), "" | "/") && parsed.query().is_none() && parsed.username().is_empty();
-    let name = parsed.host_str().filter(|_| bare).ok_or_else(|| refuse(form))?;
-    // The parser leaves out the port of HTTP; written out it is meant.
-    let port = parsed.port().unwrap_or(if host.ends_with(":80") { 80 } else { PORT });
-    let endpoint = Endpoint::from_shared(format!("http://{name}:{port}")).map_err(|_| refuse(form))?;
-    Ok(endpoint
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW))
+fn client(channel: Channel) -> FlightServiceClient<Channel> {
+    // A row may be as large as it is; the server sends batches of some MiB.
+    FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_checked() {
-        for (url, uri) in [
-            ("grpc://localhost", "http://localhost:50051/"),
-            ("grpc+tcp://127.0.0.1:1/", "http://127.0.0.1:1/"),
-            ("grpc://[::1]:80", "http://[::1]:80/"),
-        ] {
-            assert_eq!(endpoint(url).map(|e| e.uri().to_string()).ok().as_deref(), Some(uri));
-        }
-        for url in ["localhost:50051", "ftp://h", "grpc://", "grpc://h:x", "grpc://h/path", "grpc://u@h", "grpcs://h"] {
-            assert!(endpoint(url).is_err(), "{url}");
-        }
+/// Says in a request who makes it. What cannot stand in a header is left out, and the server asks for it.
+fn authorize<T>(request: &mut Request<T>, header: &str) {
+    if let Ok(mut value) = MetadataValue::try_from(header) {
+        value.set_sensitive(true);
+        request.metadata_mut().insert("authorization", value);
     }
 }

@@ -1,6 +1,7 @@
 //! Accepted sockets: each has a number, and says when it is closed.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +15,8 @@ use tonic::transport::server::Connected;
 pub struct Peer {
     /// Counted from 1 since the server started.
     pub number: u64,
+    /// Where it comes from.
+    pub address: Option<SocketAddr>,
 }
 
 /// An accepted socket.
@@ -26,7 +29,8 @@ pub struct Connection {
 impl Connection {
     /// `closed` is called when the socket is.
     pub fn new(socket: TcpStream, number: u64, closed: Arc<dyn Fn(Peer) + Send + Sync>) -> Self {
-        Self { socket, peer: Peer { number }, closed }
+        let peer = Peer { number, address: socket.peer_addr().ok() };
+        Self { socket, peer, closed }
     }
 }
 

@@ -15,8 +15,6 @@ use crate::error::{Result, SinewError};
 use crate::plans::CommandPlan;
 use crate::session::{Piece, split};
 
-/// The longest text of a statement, in bytes.
-const LONGEST_TEXT: usize = 16 << 20;
 /// What a message that is not one should have been.
 const FORM: &str = "send a message of FlightSql.proto in a google.protobuf.Any";
 
@@ -74,14 +72,14 @@ pub fn decode<M: Message + Default>(action: &Action) -> Answer<M> {
     })
 }
 
-/// The one statement of a text, which begins at `place` of the client's script.
+/// The one statement of a text of at most `longest` bytes, which begins at `place` of the client's script.
 ///
 /// # Errors
 /// When it is too long, or more than one.
-pub fn single(text: &str, place: (u64, u64)) -> Result<Piece> {
-    if text.len() > LONGEST_TEXT {
+pub fn single(text: &str, place: (u64, u64), longest: usize) -> Result<Piece> {
+    if text.len() > longest {
         return Err(SinewError::TooMany {
-            what: format!("{} MiB of text in one statement", LONGEST_TEXT >> 20),
+            what: format!("{longest} bytes of text in one statement (flight_text)"),
             hint: "put the values into a table or a file".into(),
         });
     }

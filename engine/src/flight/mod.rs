@@ -5,12 +5,16 @@
 //! result is kept so that it can be fetched again.
 
 mod actions;
+pub mod auth;
 mod calls;
 mod client;
+mod connect;
 mod connection;
 mod direct;
+mod door;
 mod expiry;
 mod ingest;
+mod limits;
 mod listen;
 mod messages;
 mod metadata;
@@ -24,14 +28,18 @@ mod sessions;
 mod sql_info;
 mod statements;
 mod status;
+mod tls;
 mod workers;
 mod xdbc;
 
 pub(crate) use client::Remote;
+pub use connect::ConnectOptions;
 pub use direct::{Grant, Part, Place, Placed, Reader, Signer, Verifier, serve_results};
+pub use door::{DOOR, Door};
 pub use listen::listen;
 pub use server::{Accepted, ServeOptions, serve};
 pub use statements::KEPT;
+pub use tls::Tls;
 
 /// The port of Flight SQL where an address names none.
 pub const PORT: u16 = 50051;

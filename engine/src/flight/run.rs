@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tonic::Status;
 
+use super::auth::audit::Entry;
 use super::schema::{client_batch, client_schema};
 use super::status::to_status;
 use super::workers::Workers;
@@ -31,6 +32,8 @@ pub struct Run {
     state: Mutex<State>,
     changed: watch::Sender<()>,
     task: Mutex<Option<AbortHandle>>,
+    /// Its line in the audit, until it has ended.
+    entry: Mutex<Option<Entry>>,
     followers: AtomicUsize,
 }
 
@@ -53,19 +56,21 @@ impl Drop for Ending {
 }
 
 impl Run {
-    /// Starts a statement on the workers. `started` gives its execution, `memory` counts its rows, and `held` is
-    /// kept until it ends.
+    /// Starts a statement on the workers. `started` gives its execution, `memory` counts its rows, `held` is kept
+    /// until it ends, and `entry` says then how it did.
     pub fn start(
         workers: &Workers,
         started: impl Future<Output = Result<Execution>> + Send + 'static,
         memory: MemoryReservation,
         held: impl Send + 'static,
+        entry: Option<Entry>,
     ) -> Arc<Self> {
         let state = State { opened: None, batches: Vec::new(), bytes: 0, memory, end: None };
         let run = Arc::new(Self {
             state: Mutex::new(state),
             changed: watch::channel(()).0,
             task: Mutex::new(None),
+            entry: Mutex::new(entry),
             followers: AtomicUsize::new(0),
         });
         let (inside, ending) = (Arc::clone(&run), Ending(Arc::clone(&run)));
@@ -117,7 +122,14 @@ impl Run {
     }
 
     fn finish(&self, end: std::result::Result<(), Status>) {
-        self.state.lock().end.get_or_insert(end);
+        let (end, rows) = {
+            let mut state = self.state.lock();
+            let end = state.end.get_or_insert(end).clone();
+            (end, state.batches.iter().map(RecordBatch::num_rows).sum::<usize>())
+        };
+        if let Some(entry) = self.entry.lock().take() {
+            entry.end(end.as_ref().map(|()| rows as u64).map_err(Status::message));
+        }
         self.changed.send_replace(());
     }
 

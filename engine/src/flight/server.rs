@@ -13,16 +13,16 @@ use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use super::auth::{Guard, GuardOptions, Guarded};
 use super::connection::{Connection, Peer};
 use super::service::Service;
 use super::sessions::Sessions;
 use super::status::root_cause;
+use super::tls::Tls;
 use super::workers::Workers;
 use crate::error::{Result, SinewError};
 use crate::session::Session;
 
-/// The largest message a client may send: a batch of rows to be stored.
-const LARGEST_MESSAGE: usize = 64 << 20;
 /// How often HTTP/2 asks a silent client whether it is there. A TRAIN MODEL may be silent for hours.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long the answer to that may take.
@@ -47,24 +47,30 @@ pub type Accepted = Arc<dyn Fn(&TcpStream) + Send + Sync>;
 pub struct ServeOptions {
     /// The runtime that runs statements; `None` means the one that serves.
     pub workers: Option<Handle>,
-    /// Sessions at the same time.
-    pub sessions: usize,
+    /// Sessions at the same time; `None` means the option `flight_sessions`.
+    pub sessions: Option<usize>,
     /// How long a session lives that nobody uses.
     pub idle: Duration,
     /// How long statements may go on after the end was asked for.
     pub drain: Duration,
     /// Called with each socket that is accepted.
     pub accepted: Option<Accepted>,
+    /// Who may come in; the default asks nobody.
+    pub guard: Option<Arc<Guard>>,
+    /// The server's certificate; `None` means without encryption.
+    pub tls: Option<Tls>,
 }
 
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             workers: None,
-            sessions: 1_000,
+            sessions: None,
             idle: Duration::from_secs(1_800),
             drain: Duration::from_secs(10),
             accepted: None,
+            guard: None,
+            tls: None,
         }
     }
 }
@@ -89,10 +95,15 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let workers = Workers(options.workers.clone().unwrap_or_else(Handle::current));
-    let sessions = Arc::new(Sessions::new(template, options.sessions, options.idle)?);
+    let guard = match &options.guard {
+        Some(guard) => Arc::clone(guard),
+        None => Arc::new(Guard::new(GuardOptions::default())?),
+    };
+    let sessions = Arc::new(Sessions::new(template, options.sessions, options.idle, guard.audit().clone())?);
     let service = FlightServiceServer::new(Service::new(Arc::clone(&sessions), workers))
-        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_decoding_message_size(sessions.limits().message)
         .max_encoding_message_size(usize::MAX);
+    let service = Guarded::new(service, Arc::clone(&guard));
 
     let (stopping, mut stopped) = watch::channel(false);
     let stop = async {
@@ -104,7 +115,11 @@ pub async fn serve(
             tokio::time::sleep(LOOK).await;
         }
     };
-    let server = Server::builder()
+    let mut server = Server::builder();
+    if let Some(tls) = &options.tls {
+        server = tls.protect(server)?;
+    }
+    let server = server
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
         .initial_stream_window_size(WINDOW)
@@ -120,16 +135,17 @@ pub async fn serve(
     let result = tokio::select! {
         result = server => result,
         () = late => Ok(()),
-        () = sweep(&sessions) => Ok(()),
+        () = sweep(&sessions, &guard) => Ok(()),
     };
     sessions.close_all();
     result.map_err(|e| SinewError::Internal(format!("serving: {}", root_cause(&e))))
 }
 
-async fn sweep(sessions: &Sessions) {
+async fn sweep(sessions: &Sessions, guard: &Guard) {
     loop {
         tokio::time::sleep(SWEEP).await;
         sessions.sweep();
+        guard.sweep();
     }
 }
 

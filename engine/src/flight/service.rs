@@ -17,6 +17,7 @@ use prost::Message;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Streaming};
 
+use super::auth::roles::INGEST;
 use super::calls::{self, Opened};
 use super::direct::Grant;
 use super::ingest::{self, Incoming};
@@ -61,7 +62,7 @@ impl Call {
     /// A statement that is sent as text.
     fn text(&self, text: &str, transaction: Option<&Bytes>) -> Answer<Text> {
         self.may_begin().map_err(|e| to_status(&e))?;
-        let piece = no_transaction(transaction).and_then(|()| single(text, self.place));
+        let piece = no_transaction(transaction).and_then(|()| single(text, self.place, self.client.limits.text));
         Ok(Text { piece: piece.map_err(|e| to_status(&e))?, values: None, plan: None })
     }
 
@@ -182,13 +183,20 @@ impl Service {
             what: "there are no rows to store, and no columns".into(),
             hint: "send a schema first, as Arrow IPC".into(),
         })?;
-        let permit = call.client.statements.begin()?;
+        let (entry, permit) = call.client.begin(INGEST, &command.table)?;
         let (session, source) = (call.client.session.clone(), call.client.statements.source_name());
         let stored = self.workers.run(async move {
             let _running = permit;
             ingest::ingest(&session, command, incoming, &source).await
         });
-        let (rows, held) = stored.await?;
+        let (rows, held) = match stored.await {
+            Ok(stored) => stored,
+            Err(error) => {
+                entry.end(Err(&error.to_string()));
+                return Err(error);
+            }
+        };
+        entry.end(Ok(rows.max(0) as u64));
         call.client.statements.hold(held);
         Ok(rows)
     }

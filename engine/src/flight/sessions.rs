@@ -3,17 +3,24 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
 use super::COOKIE;
+use super::auth::Identity;
+use super::auth::audit::{Audit, Entry, Who};
+use super::auth::roles::Need;
+use super::auth::secret::{hex, sha256};
 use super::connection::Peer;
+use super::limits::Limits;
 use super::statements::Statements;
 use super::status::to_status;
 use crate::error::{Result, SinewError};
@@ -62,11 +69,17 @@ pub struct ClientSession {
     pub session: Session,
     /// Its statements and their results.
     pub statements: Statements,
+    /// What it may have.
+    pub limits: Limits,
+    audit: Audit,
     usage: Mutex<Usage>,
 }
 
 #[derive(Debug)]
 struct Usage {
+    /// Whose it is; the roles are those of the last call.
+    identity: Arc<Identity>,
+    address: Option<SocketAddr>,
     last: Instant,
     /// The connection that began it: what comes there without a cookie belongs to it.
     owner: u64,
@@ -76,11 +89,61 @@ struct Usage {
     by_cookie: bool,
 }
 
+impl ClientSession {
+    /// As [`Self::may`], with leave to run one more statement.
+    ///
+    /// # Errors
+    /// When the user may not, or the session runs too many.
+    pub fn begin(&self, need: Need, text: &str) -> Result<(Entry, OwnedSemaphorePermit)> {
+        let entry = self.may(need, text)?;
+        match self.statements.begin() {
+            Ok(permit) => Ok((entry, permit)),
+            Err(error) => {
+                entry.end(Err(&error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the user may run a statement that is not run now; only a refusal is written down.
+    ///
+    /// # Errors
+    /// When the user may not.
+    pub fn allows(&self, need: Need, text: &str) -> Result<()> {
+        let refused = self.usage.lock().identity.may(need).is_err();
+        if refused { self.may(need, text).map(drop) } else { Ok(()) }
+    }
+
+    /// Begins a statement that the user may run: its line in the audit.
+    ///
+    /// # Errors
+    /// When the user may not; that is in the audit too.
+    pub fn may(&self, need: Need, text: &str) -> Result<Entry> {
+        let (identity, peer) = {
+            let usage = self.usage.lock();
+            (Arc::clone(&usage.identity), usage.address)
+        };
+        // The name itself opens the session.
+        let session = hex(&sha256(self.name.as_bytes())[..6]);
+        let allowed = identity.may(need);
+        let entry = self.audit.begin(Who { identity, peer, session }, need, text);
+        match allowed {
+            Ok(()) => Ok(entry),
+            Err(error) => {
+                entry.end(Err(&error.to_string()));
+                Err(error)
+            }
+        }
+    }
+}
+
 /// All sessions of a server.
 #[derive(Debug)]
 pub struct Sessions {
     template: Session,
     names: Arc<Names>,
+    limits: Limits,
+    audit: Audit,
     limit: usize,
     idle: Duration,
     all: Mutex<HashMap<String, Arc<ClientSession>>>,
@@ -89,9 +152,16 @@ pub struct Sessions {
 
 impl Sessions {
     /// No sessions; each that comes is a sibling of `template`.
-    pub fn new(template: Session, limit: usize, idle: Duration) -> Result<Self> {
+    pub fn new(template: Session, limit: Option<usize>, idle: Duration, audit: Audit) -> Result<Self> {
         let (names, draining) = (Arc::new(Names::new()?), AtomicBool::new(false));
-        Ok(Self { template, names, limit, idle, all: Mutex::default(), draining })
+        let limits = Limits::of(template.options());
+        let limit = limit.unwrap_or(limits.sessions);
+        Ok(Self { template, names, limits, audit, limit, idle, all: Mutex::default(), draining })
+    }
+
+    /// What each session may have.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The session of a request; a new one where it names none and its connection has none.
@@ -99,38 +169,59 @@ impl Sessions {
     /// # Errors
     /// When it names one that is over, or there are too many.
     pub fn of<T>(&self, request: &Request<T>) -> std::result::Result<Arc<ClientSession>, Status> {
-        let peer = request.extensions().get::<Peer>().map_or(0, |peer| peer.number);
-        self.find(peer, cookie(request.metadata())).map_err(|error| to_status(&error))
+        let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer { number: 0, address: None });
+        let unknown = || SinewError::Internal("a call came past the guard".into());
+        let identity = request.extensions().get::<Arc<Identity>>().ok_or_else(unknown);
+        let found = identity.and_then(|identity| self.find(peer, cookie(request.metadata()), Arc::clone(identity)));
+        found.map_err(|error| to_status(&error))
     }
 
-    fn find(&self, peer: u64, cookie: Option<String>) -> Result<Arc<ClientSession>> {
+    fn find(&self, peer: Peer, cookie: Option<String>, identity: Arc<Identity>) -> Result<Arc<ClientSession>> {
+        let (number, address) = (peer.number, peer.address);
         let mut all = self.all.lock();
+        let own = |session: &&Arc<ClientSession>| session.usage.lock().identity.user == identity.user;
         let found = match &cookie {
-            Some(name) => Some(all.get(name).ok_or(SinewError::SessionEnded)?),
-            None => all.values().find(|s| s.usage.lock().owner == peer),
+            // The session of another user is as unknown as one that is over.
+            Some(name) => Some(all.get(name).filter(own).ok_or(SinewError::SessionEnded)?),
+            None => all.values().filter(own).find(|s| s.usage.lock().owner == number),
         };
         if let Some(session) = found {
             let mut usage = session.usage.lock();
-            usage.last = Instant::now();
+            (usage.last, usage.identity, usage.address) = (Instant::now(), identity, address);
             usage.by_cookie |= cookie.is_some();
-            if !usage.connections.contains(&peer) {
-                usage.connections.push(peer);
+            if !usage.connections.contains(&number) {
+                usage.connections.push(number);
             }
             drop(usage);
             return Ok(Arc::clone(session));
         }
         if all.len() >= self.limit {
             return Err(SinewError::TooMany {
-                what: format!("{} sessions", self.limit),
+                what: format!("{} sessions (flight_sessions)", self.limit),
+                hint: "close connections that are not used".into(),
+            });
+        }
+        if identity.proven && all.values().filter(own).count() >= self.limits.user_sessions {
+            return Err(SinewError::TooMany {
+                what: format!("{} sessions of one user (flight_user_sessions)", self.limits.user_sessions),
                 hint: "close connections that are not used".into(),
             });
         }
         let name = self.names.next();
         let session = Arc::new(ClientSession {
             name: name.clone(),
-            session: self.template.sibling(),
-            statements: Statements::new(Arc::clone(&self.names)),
-            usage: Mutex::new(Usage { last: Instant::now(), owner: peer, connections: vec![peer], by_cookie: false }),
+            session: self.template.sibling_within(self.limits.memory)?,
+            statements: Statements::new(Arc::clone(&self.names), self.limits),
+            limits: self.limits,
+            audit: self.audit.clone(),
+            usage: Mutex::new(Usage {
+                identity,
+                address,
+                last: Instant::now(),
+                owner: number,
+                connections: vec![number],
+                by_cookie: false,
+            }),
         });
         all.insert(name, Arc::clone(&session));
         Ok(session)

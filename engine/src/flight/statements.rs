@@ -11,7 +11,9 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::auth::roles::Need;
 use super::direct::Placed;
+use super::limits::Limits;
 use super::run::Run;
 use super::sessions::Names;
 use crate::error::{Result, SinewError};
@@ -20,16 +22,10 @@ use crate::session::{Bound, Piece, Prepared, Session, guarded};
 
 /// How long a result can be fetched after it was last asked for.
 pub const KEPT: Duration = Duration::from_secs(300);
-/// Results a session keeps; the oldest makes room.
-const RESULTS: usize = 1_000;
 /// Bytes of rows a session keeps.
 const BYTES: usize = 128 << 20;
-/// Prepared statements a session may hold.
-const PREPARED: usize = 1_000;
 /// Bytes of text and values that the prepared statements of a session may hold.
 const PREPARED_BYTES: usize = 128 << 20;
-/// Statements a session may run at the same time.
-const RUNNING: usize = 64;
 
 /// What a ticket stands for.
 #[derive(Clone, Debug)]
@@ -49,13 +45,17 @@ pub struct Query {
     pub bound: Bound,
     /// The columns as sent.
     pub schema: SchemaRef,
+    /// The role it needs, each time it runs.
+    pub need: Need,
+    /// Its text.
+    pub text: Arc<str>,
     cancelled: watch::Sender<bool>,
 }
 
 impl Query {
     /// A query that can be fetched.
-    pub fn new(bound: Bound, schema: SchemaRef) -> Self {
-        Self { bound, schema, cancelled: watch::channel(false).0 }
+    pub fn new(bound: Bound, schema: SchemaRef, need: Need, text: Arc<str>) -> Self {
+        Self { bound, schema, need, text, cancelled: watch::channel(false).0 }
     }
 
     /// Waits until the query is cancelled.
@@ -122,6 +122,7 @@ struct Kept {
 #[derive(Debug)]
 pub struct Statements {
     names: Arc<Names>,
+    limits: Limits,
     results: Mutex<HashMap<String, Kept>>,
     prepared: Mutex<HashMap<String, Text>>,
     running: Arc<Semaphore>,
@@ -132,10 +133,11 @@ pub struct Statements {
 
 impl Statements {
     /// None.
-    pub fn new(names: Arc<Names>) -> Self {
-        let running = Arc::new(Semaphore::new(RUNNING));
+    pub fn new(names: Arc<Names>, limits: Limits) -> Self {
+        let running = Arc::new(Semaphore::new(limits.statements));
         Self {
             names,
+            limits,
             results: Mutex::default(),
             prepared: Mutex::default(),
             running,
@@ -153,7 +155,10 @@ impl Statements {
             return Err(SinewError::SessionEnded);
         }
         Arc::clone(&self.running).try_acquire_owned().map_err(|_| SinewError::TooMany {
-            what: format!("{RUNNING} statements that a session runs at the same time"),
+            what: format!(
+                "{} statements that a session runs at the same time (flight_statements)",
+                self.limits.statements
+            ),
             hint: "wait for one to end, or use another connection".into(),
         })
     }
@@ -179,7 +184,7 @@ impl Statements {
 
     /// Whether a statement runs.
     pub fn busy(&self) -> bool {
-        self.running.available_permits() < RUNNING
+        self.running.available_permits() < self.limits.statements
     }
 
     /// Keeps a result; its ticket.
@@ -193,7 +198,7 @@ impl Statements {
                 .map(|kept| if let Outcome::Run(run) = &kept.outcome { run.bytes() } else { 0 })
                 .sum::<usize>()
         };
-        while results.len() > RESULTS || (results.len() > 1 && bytes(&results) > BYTES) {
+        while results.len() > self.limits.results || (results.len() > 1 && bytes(&results) > BYTES) {
             let ended = results.iter().filter(|(ticket, kept)| **ticket != name && kept.outcome.has_ended());
             let oldest = ended.min_by_key(|(_, kept)| kept.last).map(|(ticket, _)| ticket.clone());
             match oldest {
@@ -244,9 +249,9 @@ impl Statements {
     /// When there are too many.
     pub fn prepare(&self, prepared: Text) -> Result<String> {
         let mut all = self.prepared.lock();
-        if all.len() >= PREPARED {
+        if all.len() >= self.limits.prepared {
             return Err(SinewError::TooMany {
-                what: format!("{PREPARED} prepared statements of a session"),
+                what: format!("{} prepared statements of a session (flight_prepared)", self.limits.prepared),
                 hint: "close those that are not used".into(),
             });
         }

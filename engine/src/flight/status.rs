@@ -43,6 +43,9 @@ fn code(error: &SinewError) -> Code {
         SinewError::Contention { .. } => Code::Aborted,
         SinewError::Unreachable { .. } | SinewError::Disconnected { .. } => Code::Unavailable,
         SinewError::ShuttingDown => Code::Unavailable,
+        SinewError::Login { .. } => Code::Unauthenticated,
+        SinewError::LoginLater { .. } => Code::ResourceExhausted,
+        SinewError::Role { .. } | SinewError::Outside { .. } => Code::PermissionDenied,
         SinewError::Internal(_) => Code::Internal,
         // Errors of the language are the statement's; those of training say more by their code.
         SinewError::Sql(_) => coded(&error.to_string()),
@@ -59,6 +62,7 @@ fn coded(text: &str) -> Code {
         Some("SINEW-1010" | "SINEW-3102" | "SINEW-3103") => Code::NotFound,
         Some("SINEW-2012" | "SINEW-3004") => Code::ResourceExhausted,
         Some("SINEW-3006") => Code::Cancelled,
+        Some("SINEW-3704") => Code::PermissionDenied,
         Some("SINEW-2099" | "SINEW-3199") => Code::Internal,
         Some("SINEW-2007" | "SINEW-2008" | "SINEW-2009" | "SINEW-2011") => Code::FailedPrecondition,
         _ => Code::InvalidArgument,

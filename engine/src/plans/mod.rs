@@ -56,7 +56,9 @@ async fn decode(session: &Session, bytes: &[u8]) -> Result<LogicalPlan> {
             hint: "send what LogicalPlan.to_bytes of DataFusion gives".into(),
         },
     })?;
-    settle(session, plan).await
+    let plan = settle(session, plan).await?;
+    session.roots().admit_plan(&plan)?;
+    Ok(plan)
 }
 
 /// Plans what a client sent: the session that its statement belongs to, which sees the relations, and the statement.
@@ -106,6 +108,7 @@ pub(crate) async fn prepare_substrait(session: &Session, plan: &[u8]) -> Result<
         let (over, _) = session.over();
         let plan = substrait::read(&over, plan).await?;
         reads(&plan)?;
+        over.roots().admit_plan(&plan)?;
         Ok((over, Prepared::Query(plan)))
     }
     #[cfg(not(feature = "substrait"))]

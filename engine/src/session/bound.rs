@@ -46,6 +46,11 @@ impl Bound {
         matches!(self.prepared, Prepared::Query(_))
     }
 
+    /// The statement without its values.
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
     /// How often it runs.
     pub fn runs(&self) -> usize {
         self.values.as_ref().map_or(1, RecordBatch::num_rows)

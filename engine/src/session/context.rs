@@ -24,9 +24,11 @@ use sinew_ml::store::BlockStore;
 
 use super::home::Home;
 use super::keeper::Keepers;
+use super::share::Share;
 use crate::config::SessionOptions;
 use crate::error::Result;
 use crate::flight::Place;
+use crate::storage::{self, Roots};
 use crate::tables::FileTables;
 use crate::tables::copy::CopyPlanner;
 use crate::tables::write::WritePlanner;
@@ -90,16 +92,20 @@ impl Host {
     }
 }
 
-/// Where a process with these options finds object stores and puts what does not fit into memory.
-pub fn environment(options: &SessionOptions) -> RuntimeEnvBuilder {
+/// Where a process with these options finds object stores and puts what does not fit into memory. What it touches
+/// lies in the roots of its options, and in those of `bound` too.
+///
+/// # Errors
+/// When a root of the options is none.
+pub fn environment(options: &SessionOptions, bound: Roots) -> Result<RuntimeEnvBuilder> {
     // A listing that is kept would not see the files that come and change during a session.
     let environment = RuntimeEnvBuilder::new()
         .with_object_list_cache_limit(0)
-        .with_object_store_registry(crate::storage::registry(options));
-    match options.spill_dir() {
+        .with_object_store_registry(storage::confined(options, [Roots::of(options)?, bound])?);
+    Ok(match options.spill_dir() {
         Some(folder) => environment.with_temp_file_path(folder),
         None => environment,
-    }
+    })
 }
 
 /// What all sessions of a process share: memory, spill files, object stores, resident rows.
@@ -109,6 +115,7 @@ pub struct Resources {
     runtime: Arc<RuntimeEnv>,
     training: Arc<TrainRuntime>,
     keepers: Arc<Keepers>,
+    roots: Arc<Roots>,
 }
 
 impl Resources {
@@ -125,11 +132,27 @@ impl Resources {
         let limit = usize::try_from(options.memory_limit()).unwrap_or(usize::MAX);
         let named = std::num::NonZeroUsize::new(NAMED_CONSUMERS).unwrap_or(std::num::NonZeroUsize::MIN);
         let pool = TrackConsumersPool::new(FairSpillPool::new(limit), named);
-        let runtime = environment(options).with_memory_pool(Arc::new(pool));
+        let runtime = environment(options, Roots::default())?.with_memory_pool(Arc::new(pool));
         let store = Arc::new(BlockStore::default());
         store.keep(options.cache_limit());
         let training = Arc::new(TrainRuntime::new(Arc::new(Cpu::new()), store, Arc::clone(&host.runner)));
-        Ok(Self { host, runtime: runtime.build_arc()?, training, keepers: Arc::default() })
+        let (roots, keepers) = (Arc::new(Roots::of(options)?), Arc::default());
+        Ok(Self { host, runtime: runtime.build_arc()?, training, keepers, roots })
+    }
+
+    /// The same for one session, whose statements hold at most so many bytes.
+    ///
+    /// # Errors
+    /// When the environment cannot be made anew.
+    pub fn within(&self, bytes: usize) -> Result<Self> {
+        let pool = Share::of(&self.runtime.memory_pool, bytes);
+        let runtime = RuntimeEnvBuilder::from_runtime_env(&self.runtime).with_memory_pool(Arc::new(pool));
+        Ok(Self { runtime: runtime.build_arc()?, ..self.clone() })
+    }
+
+    /// What statements may touch.
+    pub fn roots(&self) -> &Arc<Roots> {
+        &self.roots
     }
 
     /// Plans of a cluster have as many partitions as it has cores now.

@@ -10,6 +10,7 @@ mod models;
 mod plain;
 mod prepared;
 mod resume;
+mod share;
 mod show;
 mod split;
 mod template;
@@ -33,13 +34,15 @@ pub(crate) use plain::physical;
 pub(crate) use prepared::{Prepared, only_reads};
 pub use resume::Interrupted;
 pub(crate) use show::matches;
+pub(crate) use split::{Offsets, tokens};
 pub use split::{Piece, split};
 
 use crate::config::SessionOptions;
 use crate::error::{Result, SinewError};
-use crate::flight::Remote;
+use crate::flight::{ConnectOptions, Remote};
 use crate::frame;
 use crate::plans::Over;
+use crate::storage::Roots;
 use crate::tables::StoredTables;
 use crate::warehouse::models::unknown_model;
 use crate::warehouse::{Location, MemoryCatalog, ModelCatalog, StoreCatalog};
@@ -108,6 +111,19 @@ impl Session {
         Self::open(inner.options.clone(), models, location, inner.resources.clone(), remote)
     }
 
+    /// As [`Self::sibling`], for statements that hold at most so many bytes of memory.
+    ///
+    /// # Errors
+    /// When it cannot have an environment of its own.
+    pub(crate) fn sibling_within(&self, bytes: usize) -> Result<Self> {
+        if bytes as u64 >= self.options().memory_limit() {
+            return Ok(self.sibling());
+        }
+        let inner = &self.inner;
+        let (models, location) = (Arc::clone(&inner.models), inner.location.clone());
+        Ok(Self::open(inner.options.clone(), models, location, inner.resources.within(bytes)?, None))
+    }
+
     /// A session on the server at `url`, such as `grpc://127.0.0.1:50051`: statements and plans of DataFrames run
     /// there, and their rows come here as they would from [`Self::embedded`]. [`Self::models`] reaches nothing there
     /// in this version; use [`Self::sql`].
@@ -115,7 +131,15 @@ impl Session {
     /// # Errors
     /// When the address cannot be used, or no server answers there.
     pub async fn connect(url: &str) -> Result<Self> {
-        let remote = Remote::connect(url).await?;
+        Self::connect_with(url, ConnectOptions::default()).await
+    }
+
+    /// As [`Self::connect`], with what the server wants to know: a user or a token, and certificates.
+    ///
+    /// # Errors
+    /// As for [`Self::connect`], and when the server does not let that user in.
+    pub async fn connect_with(url: &str, login: ConnectOptions) -> Result<Self> {
+        let remote = Remote::connect(url, login).await?;
         let options = SessionOptions::in_memory();
         let location = Location::parse(options.warehouse())?;
         let resources = context::Resources::new(&options, Host::embedded())?;
@@ -226,6 +250,12 @@ impl Session {
 
     pub(crate) fn keepers(&self) -> &Arc<keeper::Keepers> {
         self.inner.resources.keepers()
+    }
+
+    /// What statements may touch. Plans that do not come as text are shown to [`Roots::admit_plan`]; those that
+    /// [`plain::start`] starts are.
+    pub(crate) fn roots(&self) -> &Arc<Roots> {
+        self.inner.resources.roots()
     }
 
     pub(crate) fn location(&self) -> &Location {

@@ -36,7 +36,10 @@ pub async fn plan(session: &Session, query: &QueryStatement) -> Result<(LogicalP
     let models = load_models(session, &query.models).await?;
     said.fresh = references.iter().filter_map(|r| session.tables().own_name(session.context(), r)).collect();
     match plan_query(&state, &query, models).await {
-        Ok(plan) => Ok((plan, said)),
+        Ok(plan) => {
+            session.roots().admit_plan(&plan)?;
+            Ok((plan, said))
+        }
         Err(error) => Err(write::with_columns(&state, &query.statement, error.into()).await),
     }
 }
@@ -116,6 +119,7 @@ pub async fn place(session: &Session, plan: LogicalPlan) -> Result<Option<Arc<dy
 /// Starts a plan of [`plan`].
 pub async fn start(session: &Session, plan: LogicalPlan, said: &Said) -> Result<Execution> {
     let (context, tables) = (session.context(), session.tables());
+    session.roots().admit_plan(&plan)?;
     tables.refresh_scans(&plan, &said.fresh).await?;
     match plan {
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) => {

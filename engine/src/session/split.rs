@@ -28,7 +28,7 @@ impl Piece {
 }
 
 /// The words of a text, and whether they are all of it.
-pub(super) fn tokens(text: &str) -> (Vec<TokenWithSpan>, bool) {
+pub(crate) fn tokens(text: &str) -> (Vec<TokenWithSpan>, bool) {
     let mut tokens = Vec::new();
     let whole = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location_into_buf(&mut tokens).is_ok();
     (tokens, whole)
@@ -69,14 +69,14 @@ pub fn split(script: &str) -> Vec<Piece> {
 }
 
 /// Turns lines and columns, which only grow, into byte offsets.
-pub(super) struct Offsets<'a> {
+pub(crate) struct Offsets<'a> {
     text: &'a str,
     byte: usize,
     at: Location,
 }
 
 impl<'a> Offsets<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         Self { text, byte: 0, at: Location { line: 1, column: 1 } }
     }
 
@@ -94,7 +94,7 @@ impl<'a> Offsets<'a> {
         }
     }
 
-    pub(super) fn of(&mut self, place: Location) -> usize {
+    pub(crate) fn of(&mut self, place: Location) -> usize {
         while (self.at.line, self.at.column) < (place.line, place.column) && self.step() {}
         self.byte
     }

@@ -218,6 +218,7 @@ async fn look_up(session: &Session, train: &TrainStatement) -> Result<PlannedTra
 
 async fn plan(session: &Session, train: &TrainStatement, way: Way) -> Result<LogicalPlan> {
     let planned = look_up(session, train).await?;
+    session.roots().admit_plan(&planned.query)?;
     session.tables().refresh_scans(&planned.query, &[]).await?;
     let spec = spec(&planned, way)?;
     let node = TrainNode::new(Arc::new(spec), planned.query)?;

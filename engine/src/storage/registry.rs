@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use url::Url;
 
 use super::address::{Service, bucket, key};
+use super::roots::Roots;
 use super::services;
 use super::settings::Settings;
 use crate::error::{Result, SinewError};
@@ -20,6 +21,8 @@ use crate::error::{Result, SinewError};
 /// Stores by the part of the address that names them.
 pub struct Registry {
     settings: Settings,
+    /// What is reached lies in all of them.
+    roots: Vec<Arc<Roots>>,
     stores: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>,
 }
 
@@ -31,8 +34,8 @@ impl fmt::Debug for Registry {
 
 impl Registry {
     /// A registry without stores yet.
-    pub fn new(settings: Settings) -> Self {
-        Self { settings, stores: Mutex::default() }
+    pub fn new(settings: Settings, roots: Vec<Arc<Roots>>) -> Self {
+        Self { settings, roots, stores: Mutex::default() }
     }
 
     fn make(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
@@ -62,7 +65,7 @@ impl ObjectStoreRegistry for Registry {
         if let Some(store) = stores.get(&key(url)) {
             return Ok(Arc::clone(store));
         }
-        let store = self.make(url)?;
+        let store = self.roots.iter().fold(self.make(url)?, |store, roots| roots.confine(url, store));
         stores.insert(key(url), Arc::clone(&store));
         Ok(store)
     }

@@ -41,7 +41,7 @@ impl Location {
     /// # Errors
     /// See [`Self::open`].
     pub fn parse(address: &str) -> Result<Self> {
-        Self::open(address, crate::storage::registry(&SessionOptions::new()).as_ref())
+        Self::open(address, crate::storage::registry(&SessionOptions::new())?.as_ref())
     }
 
     /// The warehouse at `address`: a path, or an address of a store. Looks at nothing on disk, and connects to
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn sessions_of_one_process_share_the_stores() -> Result<()> {
-        let stores = crate::storage::registry(&SessionOptions::new());
+        let stores = crate::storage::registry(&SessionOptions::new())?;
         let (a, b) = (Location::open("memory://", stores.as_ref())?, Location::open("memory://", stores.as_ref())?);
         assert!(Arc::ptr_eq(&a.store, &b.store));
         Ok(())

@@ -295,7 +295,7 @@ async fn a_session_is_its_connections_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn there_is_an_end_to_sessions_and_prepared_statements() {
-    let server = Server::with(ServeOptions { sessions: 2, ..ServeOptions::default() }).await;
+    let server = Server::with(ServeOptions { sessions: Some(2), ..ServeOptions::default() }).await;
     let (mut one, mut two, mut three) = (server.client().await, server.client().await, server.client().await);
     query(&mut one, "SELECT 1").await;
     query(&mut two, "SELECT 1").await;

@@ -45,6 +45,11 @@ impl Rows {
         }
     }
 
+    /// The folder of all forms.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

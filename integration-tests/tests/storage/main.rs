@@ -57,7 +57,7 @@ async fn error(options: SessionOptions, script: &str) -> String {
 
 /// The contract of catalogs, 20 racing writers among it, on a warehouse at `address`.
 async fn keeps_the_contract(options: SessionOptions, address: &str) {
-    let stores = sinew::storage::registry(&options);
+    let stores = sinew::storage::registry(&options).unwrap();
     let location = Location::open(address, stores.as_ref()).unwrap();
     model_catalog(Arc::new(StoreCatalog::new(&location))).await.unwrap();
 }
