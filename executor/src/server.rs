@@ -83,6 +83,7 @@ fn run(settings: &Settings) -> Result<End> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("sinew-executor")
+        .thread_stack_size(sinew::daemon::STACK)
         .enable_all()
         .build()
         .map_err(|source| SinewError::Io { what: "starting threads".into(), source })?;

@@ -119,8 +119,10 @@ def test_cookies_keep_a_session(uri):
 
 
 def test_parameters_of_a_training(cursor):
-    train = "TRAIN MODEL given USING logistic_regression PREDICT c OPTIONS (reg_param = ?) AS " \
+    train = (
+        "TRAIN MODEL given USING logistic_regression PREDICT c OPTIONS (reg_param = ?) AS "
         "SELECT value AS x, value > ? AS c FROM range(0, 100) WHERE value <> ?"
+    )
     cursor.execute(train, (0.25, 50, 7))
     assert cursor.fetch_arrow_table()["rows"].to_pylist()[0] == 99
     ((_, statement),) = rows(cursor, "SHOW CREATE MODEL given")

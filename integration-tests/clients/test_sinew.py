@@ -54,9 +54,26 @@ def test_frames_run_on_the_server(c, patients):
         patients.write_parquet("/tmp/x.parquet")
 
 
+def test_long_frames(c):
+    frame = c.query("SELECT value AS n FROM range(0, 9)")
+    for i in range(60):
+        frame = frame.filter(col("n") > lit(-i)).with_column("m", col("n") + lit(i))
+    assert frame.count() == 8
+    total = col("n")
+    for _ in range(300):
+        total = total + lit(1)
+    assert frame.select(total.alias("t")).sort(col("t")).to_pydict()["t"][0] == 301
+    for _ in range(1000):
+        total = total + lit(1)
+    with pytest.raises(sinew.Error, match="SINEW-3307"):
+        frame.select(total.alias("t")).count()
+
+
 def test_frames_are_trained(c, patients, capsys):
     large = patients.filter(col("mean_radius") > lit(8.0))
-    trained = c.train(large, model="py_tumour", family="logistic_regression", predict="diagnosis", split=0.2, reg_param=0.01, progress=True)
+    trained = c.train(
+        large, model="py_tumour", family="logistic_regression", predict="diagnosis", split=0.2, reg_param=0.01, progress=True
+    )
     assert trained.version == 1 and trained.iterations.num_rows > 1 and trained.metrics["accuracy"] > 0.9
     assert "py_tumour: iteration" in capsys.readouterr().err
     scored = c.predict(large, "py_tumour@1").filter(col("predicted_diagnosis") != col("diagnosis"))
@@ -67,7 +84,9 @@ def test_frames_are_trained(c, patients, capsys):
     statement = c.sql("SHOW CREATE MODEL py_tumour").to_pylist()[0]["statement"]
     assert "__dataframe" not in statement, statement
     c.sql("RETRAIN MODEL py_tumour")
-    weights = c.sql("SELECT v1.weight = v2.weight AS same FROM ML.WEIGHTS(MODEL py_tumour@1) v1 JOIN ML.WEIGHTS(MODEL py_tumour@2) v2 USING (processed_input)")
+    weights = c.sql(
+        "SELECT v1.weight = v2.weight AS same FROM ML.WEIGHTS(MODEL py_tumour@1) v1 JOIN ML.WEIGHTS(MODEL py_tumour@2) v2 USING (processed_input)"
+    )
     assert all(row["same"] for row in rows_of(weights))
     features = scored.select(col("mean_radius"), col("mean_texture"), col("diagnosis"))
     again = c.train(features, model="py_wrong", family="logistic_regression", predict="diagnosis", split="NONE")
@@ -104,6 +123,8 @@ def test_rows_are_stored(c):
     # The DB-API connection is the same session.
     assert pandas.read_sql("SELECT count(*) AS n FROM py_scratch", c.adbc)["n"].tolist() == [3]
     assert c.table("py_scratch").count() == 3
+    c.ingest("Mixed Case", pyarrow.table({"X": [1, 2]}), mode="replace")
+    assert c.table("Mixed Case").aggregate([], [f.sum(col('"X"')).alias("s")]).to_pydict() == {"s": [3]}
     with pytest.raises(ValueError, match="mode"):
         c.ingest("py_kept", table, mode="upsert")
 

@@ -10,7 +10,9 @@ from datafusion import functions as f
 @pytest.fixture
 def context(connection):
     with connection.cursor() as cursor:
-        cursor.execute("CREATE OR REPLACE TABLE trips AS SELECT value AS id, value % 3 AS zone, value * 0.5 AS tip FROM range(0, 99)")
+        cursor.execute(
+            "CREATE OR REPLACE TABLE trips AS SELECT value AS id, value % 3 AS zone, value * 0.5 AS tip FROM range(0, 99)"
+        )
     context = datafusion.SessionContext()
     schema = pyarrow.schema([("id", pyarrow.int64()), ("zone", pyarrow.int64()), ("tip", pyarrow.float64())])
     context.register_record_batches("trips", [[pyarrow.RecordBatch.from_pylist([], schema=schema)]])

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::island::Island;
 use sinew::Session;
 
 /// How long a process may take to do what it is waited for, on a busy machine.
@@ -31,20 +32,26 @@ impl Cluster {
 
     /// The same, with more flags for the scheduler, or others than the usual ones.
     pub fn with(executors: usize, flags: &[&str]) -> Self {
+        let mut cluster = Self::reached_at("127.0.0.1", flags);
+        for _ in 0..executors {
+            cluster.add_executor();
+        }
+        cluster.wait_for(executors);
+        cluster
+    }
+
+    /// A scheduler that executors reach at an address of this machine, without any.
+    pub fn reached_at(address: &str, flags: &[&str]) -> Self {
         let mut cluster = Self {
             folder: tempfile::tempdir().unwrap(),
             scheduler: None,
             executors: Vec::new(),
             started: 0,
             door: "127.0.0.1:0".into(),
-            private: "127.0.0.1:0".into(),
+            private: format!("{address}:0"),
             flags: flags.iter().map(|flag| flag.to_string()).collect(),
         };
         cluster.start_scheduler();
-        for _ in 0..executors {
-            cluster.add_executor();
-        }
-        cluster.wait_for(executors);
         cluster
     }
 
@@ -95,6 +102,13 @@ impl Cluster {
         let script = "mount -t tmpfs none \"$0\" && exec \"$@\"";
         command.args(["-m", "sh", "-c", script]).arg(self.warehouse()).arg(binary("sinew-executor"));
         self.spawn_executor(command, log, &[])
+    }
+
+    /// An executor on an island.
+    pub fn add_executor_on(&mut self, island: &Island) -> usize {
+        let log = File::create(self.path(&format!("executor-{}.log", self.started))).unwrap();
+        self.started += 1;
+        self.spawn_executor(island.command(binary("sinew-executor")), log, &["--host", &island.there])
     }
 
     fn spawn_executor(&mut self, mut command: Command, log: File, flags: &[&str]) -> usize {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 from urllib.parse import urlsplit
 
 import adbc_driver_flightsql.dbapi
@@ -27,7 +28,16 @@ if TYPE_CHECKING:
     from adbc_driver_manager import dbapi
 
     #: What rows can come from: a DataFrame of the server, the name of a table, a query, or rows that are here.
-    Data = DataFrame | str | pyarrow.Table | pyarrow.RecordBatch | pandas.DataFrame | polars.DataFrame | Rows
+    Data: TypeAlias = (
+        DataFrame
+        | str
+        | dict[str, list[Any]]
+        | pyarrow.Table
+        | pyarrow.RecordBatch
+        | pandas.DataFrame
+        | polars.DataFrame
+        | Rows
+    )
 
 #: The major version of DataFusion, which the server must have too.
 DATAFUSION = int(datafusion.__version__.split(".")[0])
@@ -134,7 +144,11 @@ class Connection:
 
     def table(self, name: str) -> DataFrame:
         """A table of the server, or files named by a path there, as a lazy DataFrame."""
-        return self._known(name, self._schema(_wire.statement(f"SELECT * FROM {quoted(name)}")), {})
+        query = f"SELECT * FROM {quoted(name)}"
+        # Other names do not travel in DataFusion's plans: columns are written without quotes.
+        if not re.fullmatch("[a-z_][a-z0-9_]*", name):
+            return self._defined(query, {})
+        return self._known(name, self._schema(_wire.statement(query)), {})
 
     def ingest(self, name: str, data: Data, mode: str = "create", temporary: bool = False) -> int:
         """Stores rows as a table, and returns their number.
@@ -244,6 +258,8 @@ class Connection:
         """Ends the session; its temporary tables and running statements end with it."""
         if self._adbc is not None:
             self._adbc.close()
+        with contextlib.suppress(pyarrow.ArrowException, OSError):
+            list(self._client.do_action(flight.Action("CloseSession", b"")))
         self._client.close()
 
     def __enter__(self) -> Connection:

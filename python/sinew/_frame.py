@@ -23,6 +23,8 @@ else:
 
 #: Verbs that would read or write here what is on the server.
 _HERE = {"cache", "execution_plan", "write_csv", "write_json", "write_parquet", "write_parquet_with_options", "write_table"}
+#: Nodes of a plan that travels as it is; the optimizer makes one of several filters and projections.
+_LEVELS = 30
 
 
 class DataFrame(_Verbs):
@@ -39,7 +41,9 @@ class DataFrame(_Verbs):
 
     def __getattr__(self, name: str) -> Any:
         if name in _HERE:
-            raise AttributeError(f"'{name}' does not run on the server; use to_arrow(), or Connection.sql with CREATE TABLE or COPY")
+            raise AttributeError(
+                f"'{name}' does not run on the server; use to_arrow(), or Connection.sql with CREATE TABLE or COPY"
+            )
         found = getattr(self._frame, name)
         return self._lifted(found) if callable(found) else found
 
@@ -63,11 +67,14 @@ class DataFrame(_Verbs):
         return call
 
     def _plan(self) -> bytes:
+        plan = self._frame.logical_plan()
         try:
-            return self._frame.logical_plan().to_bytes()
+            if plan.display_indent().count("\n") < _LEVELS:
+                return plan.to_bytes()
         except Exception:
             # A subquery travels as the join that the optimizer makes of it.
-            return self._frame.optimized_logical_plan().to_bytes()
+            pass
+        return self._frame.optimized_logical_plan().to_bytes()
 
     def _named(self, name: str) -> list[bytes]:
         """The relations of a statement that calls this `name`."""
@@ -114,7 +121,7 @@ class DataFrame(_Verbs):
 
     def show(self, num: int = 20) -> None:
         """Prints the first rows."""
-        print(Rows(self.limit(num).to_arrow()))
+        print(Rows(self.limit(num).to_arrow_table()))
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.to_arrow().__arrow_c_stream__(requested_schema)
@@ -123,4 +130,4 @@ class DataFrame(_Verbs):
         return f"<sinew.DataFrame of {self._connection.url}>\n{self._frame.logical_plan().display_indent()}"
 
     def _repr_html_(self) -> str:
-        return Rows(self.limit(21).to_arrow())._repr_html_()
+        return Rows(self.limit(21).to_arrow_table())._repr_html_()

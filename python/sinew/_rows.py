@@ -63,7 +63,7 @@ class Rows:
 
         columns, rows = self._table.column_names, self._table.slice(0, 20).to_pylist()
         head = "".join(f"<th>{escape(c)}</th>" for c in columns)
-        cell = lambda value: "" if value is None else escape(str(value))  # noqa: E731
-        body = "".join("<tr>" + "".join(f"<td>{cell(row[c])}</td>" for c in columns) + "</tr>" for row in rows)
+        cells = (["" if row[c] is None else escape(str(row[c])) for c in columns] for row in rows)
+        body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
         more = len(self) - len(rows)
         return f"<table><tr>{head}</tr>{body}</table>" + (f"<p>... and {more} more rows</p>" if more else "")

@@ -52,6 +52,7 @@ pub fn main() -> ExitCode {
 fn run(settings: &Settings) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("sinew-scheduler")
+        .thread_stack_size(sinew::daemon::STACK)
         .enable_all()
         .build()
         .map_err(|source| SinewError::Io { what: "starting threads".into(), source })?;

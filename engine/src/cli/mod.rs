@@ -42,6 +42,7 @@ pub fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.options.threads())
         .thread_name("sinew")
+        .thread_stack_size(crate::daemon::STACK)
         .enable_all()
         .build();
     let runtime = match runtime {

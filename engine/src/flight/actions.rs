@@ -52,7 +52,7 @@ pub async fn act(sessions: &Sessions, workers: &Workers, client: &ClientSession,
             let request: ActionCreatePreparedSubstraitPlanRequest = unpack(&action)?;
             no_transaction(request.transaction_id.as_ref()).map_err(|e| to_status(&e))?;
             let plan = request.plan.unwrap_or_default().plan;
-            let piece = single("", (1, 1)).map_err(|e| to_status(&e))?;
+            let piece = single("", (1, 1), client.limits.text).map_err(|e| to_status(&e))?;
             let plan = Some(Arc::new(Carried::Substrait(plan)));
             prepare(workers, client, Text { piece, values: None, plan }).await
         }

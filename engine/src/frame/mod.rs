@@ -20,6 +20,7 @@
 mod catalog;
 mod exec;
 mod learn;
+mod names;
 mod relations;
 mod train;
 
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 pub use sinew_ml::params::ParamValue;
@@ -60,7 +62,11 @@ impl Session {
         if self.remote().is_none() {
             self.tables().refresh(self.context(), std::slice::from_ref(&name)).await?;
         }
-        Ok(self.context().table(name).await?)
+        let missing = format!("table '{name}' not found");
+        self.context().table(name).await.map_err(|e| match e.strip_backtrace().contains("No table named") {
+            true => DataFusionError::Plan(missing).into(),
+            false => e.into(),
+        })
     }
 
     /// Parquet, CSV or JSON files as a DataFrame: a file, a folder or a pattern, of the machine that runs the

@@ -8,13 +8,14 @@ use datafusion::dataframe::DataFrame;
 use datafusion::datasource::{ViewTable, provider_as_source, source_as_provider};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 
+use super::names::safe;
 use super::{piece, planned};
 use crate::error::{Result, SinewError};
 use crate::plans::{self, CommandPlan, FRAME, Frame, Named, Relation};
 use crate::session::{Execution, Home, Session};
 
 /// A name that no other relation of this process has.
-fn name() -> String {
+pub fn name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(1);
     format!("{FRAME}_{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
@@ -79,7 +80,9 @@ fn bare(relations: Vec<Relation>) -> CommandPlan {
 /// When the plan has a part that does not travel.
 pub fn command(plan: &LogicalPlan) -> Result<CommandPlan> {
     let mut relations = brought(plan)?;
-    relations.push(Relation { name: name(), plan: plans::encode(plan)?, query: String::new() });
+    let (plan, more) = safe(plan.clone())?;
+    relations.extend(more);
+    relations.push(Relation { name: name(), plan: plans::encode(&plan)?, query: String::new() });
     Ok(bare(relations))
 }
 
@@ -103,13 +106,33 @@ pub async fn there(session: &Session, plan: Option<(&LogicalPlan, &str)>, sql: &
 /// The relations that a plan needs, and itself under a name.
 fn with(session: &Session, plan: &LogicalPlan, name: &str) -> Result<Vec<Relation>> {
     let mut relations = brought(plan)?;
-    let bytes = match plans::encode(plan) {
-        Ok(bytes) => bytes,
-        // A subquery travels as the join that the optimizer makes of it.
-        Err(_) => plans::encode(&session.context().state().optimize(plan)?)?,
+    let encoded = |plan: LogicalPlan| {
+        let (plan, more) = safe(plan)?;
+        Ok::<_, SinewError>((plans::encode(&plan)?, more))
     };
+    let optimized = || encoded(session.context().state().optimize(plan)?);
+    let (bytes, more) = match levels(plan) <= MOST_LEVELS {
+        // A subquery travels as the join that the optimizer makes of it.
+        true => encoded(plan.clone()).or_else(|_| optimized())?,
+        false => optimized()?,
+    };
+    relations.extend(more);
     relations.push(Relation { name: name.into(), plan: bytes, query: String::new() });
     Ok(relations)
+}
+
+/// Levels of a plan that travels as it is; the optimizer makes one of several filters and projections.
+const MOST_LEVELS: usize = 30;
+
+/// How deeply a plan is nested, in nodes.
+fn levels(plan: &LogicalPlan) -> usize {
+    let mut most = 0;
+    let mut level = vec![plan];
+    while !level.is_empty() {
+        most += 1;
+        level = level.iter().flat_map(|node| node.inputs()).collect();
+    }
+    most
 }
 
 /// The relations that the scans of a plan stand for, each once.

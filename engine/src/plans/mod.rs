@@ -5,6 +5,7 @@
 //! which names the plans beside it like tables; [`over`] makes them tables, for that statement alone.
 
 mod codec;
+mod deep;
 mod message;
 mod over;
 mod recorded;
@@ -47,16 +48,25 @@ pub(crate) fn encode(plan: &LogicalPlan) -> Result<bytes::Bytes> {
 }
 
 /// The plan of a client, with this session's tables in it.
-async fn decode(session: &Session, bytes: &[u8]) -> Result<LogicalPlan> {
-    let plan = logical_plan_from_bytes_with_extension_codec(bytes, &session.context().task_ctx(), &codec::Travel);
-    let plan = plan.map_err(|e| match plain_text(&e) {
-        text if text.contains("SINEW-") => SinewError::from(e),
-        text => SinewError::Request {
-            what: format!("the plan cannot be read: {text}"),
-            hint: "send what LogicalPlan.to_bytes of DataFusion gives".into(),
-        },
-    })?;
-    let plan = settle(session, plan).await?;
+async fn decode(session: &Session, bytes: &bytes::Bytes) -> Result<LogicalPlan> {
+    let (context, bytes) = (session.context().task_ctx(), bytes.clone());
+    let read = deep::read(move || async move {
+        let plan = logical_plan_from_bytes_with_extension_codec(&bytes, &context, &codec::Travel);
+        let plan = plan.map_err(|e| match plain_text(&e) {
+            text if text.contains("SINEW-") => SinewError::from(e),
+            text if text.contains("recursion limit") => SinewError::Request {
+                what: "the plan is nested too deeply to travel".into(),
+                hint: "send the optimized plan, or put a part of it into a view or a table".into(),
+            },
+            text => SinewError::Request {
+                what: format!("the plan cannot be read: {text}"),
+                hint: "send what LogicalPlan.to_bytes of DataFusion gives".into(),
+            },
+        })?;
+        scans::not_too_deep(&plan)?;
+        Ok(plan)
+    });
+    let plan = settle(session, read.await?).await?;
     session.roots().admit_plan(&plan)?;
     Ok(plan)
 }
@@ -106,7 +116,8 @@ pub(crate) async fn prepare_substrait(session: &Session, plan: &[u8]) -> Result<
     #[cfg(feature = "substrait")]
     {
         let (over, _) = session.over();
-        let plan = substrait::read(&over, plan).await?;
+        let (seen, plan) = (over.clone(), bytes::Bytes::copy_from_slice(plan));
+        let plan = deep::read(move || async move { substrait::read(&seen, &plan).await }).await?;
         reads(&plan)?;
         over.roots().admit_plan(&plan)?;
         Ok((over, Prepared::Query(plan)))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, TableReference};
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::empty::EmptyTable;
@@ -61,6 +61,41 @@ fn may_read(path: &ListingTableUrl) -> Result<()> {
         None => Err(SinewError::NotAvailable {
             what: format!("reading {}:// addresses", path.scheme()),
             hint: "copy the files to a local folder or an object store (s3://, gs://, az://)".into(),
+        }),
+    }
+}
+
+/// Levels of an expression, such as terms of a sum, that a plan may have.
+const MOST_LEVELS: usize = 1_000;
+
+/// # Errors
+/// When an expression is nested so deeply that threads which run statements could not walk it.
+pub fn not_too_deep(plan: &LogicalPlan) -> Result<()> {
+    let mut most = 0;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            let mut level = vec![expr];
+            let mut levels = 0;
+            while !level.is_empty() && levels <= MOST_LEVELS {
+                levels += 1;
+                let mut next = Vec::new();
+                for expr in level {
+                    expr.apply_children(|child| {
+                        next.push(child);
+                        Ok(TreeNodeRecursion::Continue)
+                    })?;
+                }
+                level = next;
+            }
+            most = most.max(levels);
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    match most <= MOST_LEVELS {
+        true => Ok(()),
+        false => Err(SinewError::TooMany {
+            what: format!("{MOST_LEVELS} levels of an expression in a plan"),
+            hint: "compute it in parts, or sum an array".into(),
         }),
     }
 }

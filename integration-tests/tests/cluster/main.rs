@@ -9,6 +9,7 @@ mod direct;
 mod disk;
 mod loss;
 mod members;
+mod partition;
 mod roots;
 mod sameness;
 mod signals;

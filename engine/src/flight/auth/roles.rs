@@ -104,6 +104,8 @@ pub(crate) fn needed(prepared: &Prepared) -> Need {
         Prepared::Nothing => QUERY,
         Prepared::Query(plan) | Prepared::Plan(plan, _) => of_plan(plan),
         Prepared::Ours(statement) => of_ours(statement),
+        // A training with parameters.
+        Prepared::Template(_) => TRAIN,
     }
 }
 
