@@ -92,6 +92,8 @@ def literal(value: object) -> str:
         return str(value).lower()
     if isinstance(value, (int, float)):
         return repr(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(literal, value))}]"
     return "'" + str(value).replace("'", "''") + "'"
 
 
