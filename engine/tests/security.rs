@@ -741,3 +741,38 @@ async fn a_statement_of_100_megabytes_is_refused_and_costs_nothing() {
         assert_eq!(rows(&mut client, "SELECT 1").await.unwrap().len(), 1);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wide_and_deep_statements_end() {
+    let server = Server::open(SessionOptions::in_memory()).await;
+    let mut client = server.client().await;
+    let many = |count: usize, piece: &dyn Fn(usize) -> String, between: &str| {
+        (0..count).map(piece).collect::<Vec<_>>().join(between)
+    };
+    for sql in [
+        format!("SELECT value FROM range(0, 9) WHERE value IN ({})", many(5_000, &|n| n.to_string(), ",")),
+        format!("SELECT {}", many(3_000, &|n| format!("{n} AS c{n}"), ",")),
+        format!("SELECT {}", many(3_000, &|_| "1".into(), " + ")),
+        format!("SELECT 1 WHERE {}", many(2_000, &|n| format!("{n} = {n}"), " AND ")),
+        format!("SELECT {}1{}", "abs(".repeat(3_000), ")".repeat(3_000)),
+        format!("{} SELECT 1", "EXPLAIN ".repeat(500)),
+        many(300, &|n| format!("SELECT {n}"), " UNION ALL "),
+        format!("SELECT \"{}\"", "x".repeat(64 << 10)),
+        format!("TRAIN MODEL \"{}\" USING linear_regression PREDICT y AS SELECT 1 AS x, 1 AS y", "x".repeat(300)),
+        "TRAIN MODEL \"../../x\" USING linear_regression PREDICT y AS SELECT 1 AS x, 1 AS y".into(),
+        "DROP MODEL \"%2e%2e\"".into(),
+        "SELECT '\0'".into(),
+        "\0".into(),
+    ] {
+        let ended = tokio::time::timeout(Duration::from_secs(120), rows(&mut client, &sql)).await;
+        match ended.unwrap_or_else(|_| panic!("{sql:.60} does not end")) {
+            Ok(_) => {}
+            Err(FlightError::Tonic(status)) => {
+                let fine = status.message().starts_with("SINEW-") && status.code() != Code::Internal;
+                assert!(fine && !status.message().contains("panicked"), "{sql:.60}: {status}");
+            }
+            Err(other) => panic!("{sql:.60}: {other}"),
+        }
+    }
+    assert_eq!(rows(&mut client, "SELECT 1").await.unwrap().len(), 1);
+}

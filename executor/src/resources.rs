@@ -80,6 +80,7 @@ impl Resources {
 
 #[cfg(test)]
 mod tests {
+    use ballista_core::extension::SessionConfigHelperExt;
     use datafusion::error::Result as DataFusionResult;
 
     use super::*;
