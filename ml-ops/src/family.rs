@@ -41,6 +41,21 @@ pub trait Family: Debug + Send + Sync {
     /// Its options.
     fn params(&self) -> &'static [ParamSpec];
 
+    /// How many virtual shards its passes go over; `None` for sums over rows that may lie anywhere.
+    fn shards(&self, _params: &Params) -> Option<u32> {
+        None
+    }
+
+    /// The number of parameters.
+    fn parameters(&self, setup: &Setup) -> u64 {
+        let rows = match self.task() {
+            Task::Classification if setup.classes > 2 => setup.classes,
+            Task::Clustering => setup.params.int("k").unwrap_or(1).max(1) as usize,
+            _ => 1,
+        };
+        rows as u64 * (setup.layout.width() as u64 + 1)
+    }
+
     /// What is minimised on this data, and how.
     ///
     /// # Errors
@@ -57,7 +72,7 @@ pub trait Family: Debug + Send + Sync {
     ///
     /// # Errors
     /// When a tensor is missing or has the wrong shape: the artifact is damaged.
-    fn scorer(&self, layout: &Layout, weights: &Weights) -> Result<Kernel>;
+    fn scorer(&self, params: &Params, layout: &Layout, weights: &Weights) -> Result<Kernel>;
 }
 
 /// An objective and the method that minimises it.

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::exact::Grid;
+use crate::network::{Network, Work};
 
 /// One pass over the rows: a kernel, the rows it counts, and the grids its sums live on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,8 +105,27 @@ pub enum Kernel {
         /// At most this many rows, those with the smallest keys.
         keep: u32,
     },
+    /// The outputs of a network; it has scores and nothing else.
+    Network {
+        /// The shape.
+        network: Network,
+        /// As [`Network::layers`] has them.
+        parameters: Vec<f64>,
+    },
+    /// What a pass over whole virtual shards does with a network. No sums: every shard's result is a gathered row
+    /// under its number.
+    Lesson {
+        /// The shape.
+        network: Network,
+        /// As [`Network::layers`] has them; for steps, what the rule remembers follows.
+        parameters: Vec<f64>,
+        /// What is done.
+        work: Work,
+        /// The number of shards.
+        shards: u32,
+    },
     /// Gathers `[y, w, score_1, ..]` of the held-out rows, for metrics. Scores are the margins of a
-    /// `Linear` or `Softmax` kernel, or `[index of the nearest centre, d^2]` of a `Centroids` kernel.
+    /// `Linear` or `Softmax` kernel, the outputs of a network, or `[index of the nearest centre, d^2]` of a `Centroids` kernel.
     Scores {
         /// The kernel whose scores are wanted.
         of: Box<Kernel>,

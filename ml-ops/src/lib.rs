@@ -13,6 +13,7 @@ pub mod kernels;
 pub mod linalg;
 pub mod metrics;
 pub mod model;
+pub mod network;
 pub mod objective;
 pub mod objectives;
 pub mod operators;

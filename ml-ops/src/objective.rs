@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use crate::error::Result;
 use crate::fold::Fold;
 use crate::linalg::Symmetric;
+use crate::network::Rule;
 use crate::partial::Partial;
 
 /// What an optimizer wants to know at a point.
@@ -21,6 +22,22 @@ pub enum Want {
     },
     /// Loss and gradient over the fixed sample of the rows that [`Self::Curvature`] uses.
     Sample,
+    /// Loss alone.
+    Loss,
+    /// Where some steps over mini-batches lead, taken in every virtual shard from this point, which has what the
+    /// rule remembers behind the parameters (networks only).
+    Steps {
+        /// How gradients become steps.
+        rule: Rule,
+        /// Step length.
+        rate: f64,
+        /// Steps taken before.
+        first: u64,
+        /// Steps to take.
+        count: u32,
+        /// Whether the held-out loss of this point is wanted too.
+        held: bool,
+    },
     /// A positive semi-definite matrix of curvature, exact or over a fixed sample of the rows,
     /// as the objective chooses by its shape.
     Curvature,
@@ -51,6 +68,11 @@ pub struct Evaluation {
     pub rows: u64,
     /// Sum of their weights.
     pub weight: f64,
+    /// The weighted mean of the points that steps led to, when they were wanted; `gradient_norm` is then the
+    /// largest entry of a shard's last gradient.
+    pub moved: Vec<f64>,
+    /// See `moved`.
+    pub gradient_norm: f64,
     /// Candidate rows, when they were wanted.
     pub gathered: Vec<Vec<f64>>,
 }

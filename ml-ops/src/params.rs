@@ -35,6 +35,8 @@ pub enum ParamKind {
     FloatAbove(f64, f64),
     /// One of some words.
     Text(&'static [&'static str]),
+    /// A list of whole numbers in a closed range; one number is a list of one.
+    Ints(i64, i64),
 }
 
 /// The value of an option.
@@ -51,6 +53,8 @@ pub enum ParamValue {
     Float(f64),
     /// A word, in lower case.
     Text(std::borrow::Cow<'static, str>),
+    /// A list of whole numbers.
+    Ints(std::borrow::Cow<'static, [i64]>),
 }
 
 impl ParamValue {
@@ -98,6 +102,9 @@ impl fmt::Display for ParamValue {
             Self::Int(value) => write!(f, "{value}"),
             Self::Float(value) => write!(f, "{value}"),
             Self::Text(value) => write!(f, "'{value}'"),
+            Self::Ints(values) => {
+                write!(f, "[{}]", values.iter().map(i64::to_string).collect::<Vec<_>>().join(", "))
+            }
         }
     }
 }
@@ -112,6 +119,7 @@ impl fmt::Display for ParamKind {
             Self::Float(low, high) => write!(f, "a number from {low} to {high}"),
             Self::FloatAbove(low, f64::MAX) => write!(f, "a number above {low}"),
             Self::FloatAbove(low, high) => write!(f, "a number above {low}, at most {high}"),
+            Self::Ints(low, high) => write!(f, "a list of whole numbers from {low} to {high}, as in [64, 32]"),
             Self::Text(words) => {
                 write!(f, "one of {}", words.iter().map(|w| format!("'{w}'")).collect::<Vec<_>>().join(", "))
             }
@@ -136,6 +144,13 @@ impl ParamKind {
             }
             (Self::Float(low, high), _) => number.filter(|v| low <= v && v <= high).map(ParamValue::Float),
             (Self::FloatAbove(low, high), _) => number.filter(|v| low < v && v <= high).map(ParamValue::Float),
+            (Self::Ints(low, high), ParamValue::Ints(values)) => {
+                values.iter().all(|v| low <= v && v <= high).then(|| value.clone())
+            }
+            (Self::Ints(low, high), _) => {
+                let v = number.filter(|v| v.fract() == 0.0 && v.abs() < 9e15)? as i64;
+                (*low <= v && v <= *high).then(|| ParamValue::Ints(vec![v].into()))
+            }
             (Self::Text(words), ParamValue::Text(word)) => {
                 let word = word.to_lowercase();
                 words.iter().find(|w| **w == word).map(|w| ParamValue::text(w))
@@ -166,7 +181,7 @@ impl Params {
         let mut values = BTreeMap::new();
         let mut additive = [None, None];
         for (name, value) in given {
-            let regularised = find("reg_param").is_some();
+            let regularised = find("reg_param").is_some() && find("elastic_net_param").is_some();
             if let Some(which) = ["l1_reg", "l2_reg"].iter().position(|a| regularised && a.eq_ignore_ascii_case(name)) {
                 let kind = ParamKind::Float(0.0, f64::MAX);
                 match kind.accept(value) {
@@ -241,6 +256,14 @@ impl Params {
         match self.get(name) {
             ParamValue::Text(v) => v,
             _ => "",
+        }
+    }
+
+    /// A list of whole numbers; empty when there is none.
+    pub fn ints(&self, name: &str) -> &[i64] {
+        match self.get(name) {
+            ParamValue::Ints(values) => values,
+            _ => &[],
         }
     }
 

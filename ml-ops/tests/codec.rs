@@ -102,6 +102,7 @@ fn a_step_with_its_parameters() {
     for stage in [
         Stage::Raw,
         Stage::Prepared(Parcel::Here(Arc::new(frozen.clone()))),
+        Stage::Sharded(Parcel::Here(Arc::new(frozen.clone())), 8),
         Stage::Sampled(Parcel::Here(Arc::new(frozen)), Sample::resident(0.3, 7)),
     ] {
         let cache = FeatureCacheExec::new(rows(), "key".into(), stage.clone(), 2);

@@ -139,6 +139,8 @@ async fn every_family_gives_the_same_bytes_in_every_arrangement() {
         ("linear_regression", vec![]),
         ("linear_regression", vec![("solver", ParamValue::text("lbfgs"))]),
         ("kmeans", vec![("k", ParamValue::Int(4))]),
+        ("mlp_classifier", network(&[("max_iter", ParamValue::Int(4)), ("dropout", ParamValue::Float(0.2))])),
+        ("mlp_regressor", network(&[("solver", ParamValue::text("lbfgs")), ("max_iter", ParamValue::Int(5))])),
     ] {
         let base = train(family, &options, &data, &Arrangement { threads: 1, ..Arrangement::default() }).await.unwrap();
         for threads in [2, 3, 8] {
@@ -164,6 +166,11 @@ async fn every_family_gives_the_same_bytes_in_every_arrangement() {
         assert_eq!(weights(&base), weights(&other), "{family} {options:?} spilled");
         assert!(base.manifest.data.eval_rows > 1_000 && !base.manifest.metrics.is_empty());
     }
+}
+
+/// A small network with more options.
+fn network(more: &[(&'static str, ParamValue)]) -> Vec<(&'static str, ParamValue)> {
+    [("hidden_units", ParamValue::Ints(vec![5, 4].into()))].into_iter().chain(more.iter().cloned()).collect()
 }
 
 /// The checkpoints of a training, in order.
@@ -212,6 +219,13 @@ async fn a_training_goes_on_from_every_checkpoint_to_the_same_bytes() {
         cases.push(("kmeans", vec![("k", ParamValue::Int(5)), ("init_mode", ParamValue::text(mode))], data.clone()));
     }
     cases.push(("logistic_regression", vec![float("reg_param", 0.001)], wide(30_000)));
+    for name in ["sgd", "adam", "adamw", "lbfgs"] {
+        cases.push(("mlp_classifier", network(&[solver(name), ("max_iter", ParamValue::Int(4))]), data.clone()));
+    }
+    let whole = network(&[solver("adamw"), ("batch_size", ParamValue::Int(0)), ("max_iter", ParamValue::Int(4))]);
+    let rounds = network(&[("local_steps", ParamValue::Int(3)), ("max_iter", ParamValue::Int(3))]);
+    let stopped = network(&[float("tol", 0.5), ("n_iter_no_change", ParamValue::Int(2))]);
+    cases.extend([whole, rounds, stopped].map(|options| ("mlp_regressor", options, data.clone())));
     for family in FAMILIES {
         assert!(cases.iter().any(|(name, ..)| *name == family.name()), "{} is not tried", family.name());
     }
@@ -283,10 +297,16 @@ proptest! {
         order.sort_by_key(|&i| sinew_ml::fold::mix(i as u32, seed));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            for family in ["logistic_regression", "linear_regression", "kmeans"] {
-                let base = train(family, &[], &table(rows, &in_order(rows)), &Arrangement::default()).await.unwrap();
+            for (family, options) in [
+                ("logistic_regression", vec![]),
+                ("linear_regression", vec![]),
+                ("kmeans", vec![]),
+                ("mlp_classifier", network(&[("max_iter", ParamValue::Int(2))])),
+            ] {
+                let data = table(rows, &in_order(rows));
+                let base = train(family, &options, &data, &Arrangement::default()).await.unwrap();
                 let how = Arrangement { threads, batch, ..Arrangement::default() };
-                let other = train(family, &[], &table(rows, &order), &how).await.unwrap();
+                let other = train(family, &options, &table(rows, &order), &how).await.unwrap();
                 assert_eq!(weights(&base), weights(&other), "{}", family);
             }
         });

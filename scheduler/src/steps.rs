@@ -23,10 +23,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 use serde::Serialize;
-use sinew::tables::{Materialized, put_in_run, remove_run};
+use sinew::tables::{Materialized, put_in_run, remove_in_run, remove_run};
 use sinew::warehouse::Location;
 use sinew_ml::operators::parcel::{Address, digest, encode};
-use sinew_ml::operators::{FeatureCacheExec, GradientExec, MergeExec, Parcel, Pass, Stage, covered, units};
+use sinew_ml::operators::{FeatureCacheExec, GradientExec, MergeExec, Parcel, Pass, ShardExec, Stage, covered, units};
 use sinew_ml::prepare::Frozen;
 use sinew_ml::runtime::StepRunner;
 
@@ -120,13 +120,20 @@ impl Cluster {
         let slots = self.jobs.members.slots().max(1);
         let mut query = Arc::clone(cache.input());
         // Values of a volatile query would be others when a unit is read again.
-        let mut files = (!cache.volatile()).then(|| units::of(&query, slots)).flatten();
+        let mut files = (!cache.volatile() && cache.shards().is_none()).then(|| units::of(&query, slots)).flatten();
         if files.is_none() {
-            let rows = Materialized::new(&self.warehouse, &run.name, query.schema());
+            let mut rows = Materialized::new(&self.warehouse, &run.name, query.schema());
+            if let Some(shards) = cache.shards() {
+                (query, rows) = (ShardExec::arrange(query, shards)?, rows.whole());
+            }
             state.stored = true;
             let written = self.materialize(&run.name, rows.write(query), context).await?;
             query = rows.read(&written).await?;
-            files = units::of(&query, slots);
+            files = match cache.shards() {
+                // A shard lies whole in one file, and so must a unit.
+                Some(_) => units::files(&query),
+                None => units::of(&query, slots),
+            };
         }
         let files = files.ok_or_else(|| DataFusionError::Internal("rows that were written have no units".into()))?;
         let store = units::scan(&query).map_or("", |scan| scan.object_store_url.as_str());
@@ -186,7 +193,9 @@ impl Cluster {
 
     /// The stage of a step, its frozen part by address where it is large.
     async fn stage(&self, run: &Run, state: &mut State, stage: &Stage) -> Result<Stage> {
-        let (Stage::Prepared(frozen) | Stage::Sampled(frozen, _)) = stage else { return Ok(Stage::Raw) };
+        let (Stage::Prepared(frozen) | Stage::Sharded(frozen, _) | Stage::Sampled(frozen, _)) = stage else {
+            return Ok(Stage::Raw);
+        };
         let Some(value) = frozen.here() else { return Ok(stage.clone()) };
         let known =
             state.frozen.as_ref().filter(|(known, _)| Arc::ptr_eq(known, value)).map(|(_, parcel)| parcel.clone());
@@ -200,6 +209,7 @@ impl Cluster {
         };
         Ok(match stage {
             Stage::Sampled(_, sample) => Stage::Sampled(parcel, *sample),
+            Stage::Sharded(_, shards) => Stage::Sharded(parcel, *shards),
             _ => Stage::Prepared(parcel),
         })
     }
@@ -316,6 +326,10 @@ impl StepRunner for Cluster {
         for _ in 0..ATTEMPTS {
             let attempt = self.attempt(&run, &mut state, &gradient, (cache, &stage, fold), &context).await?;
             if let Some(batches) = attempt {
+                if let Parcel::There(address) = gradient.pass() {
+                    // The parameters of a step are of no use after it, and a network has many steps.
+                    remove_in_run(&self.warehouse, &address.path).await;
+                }
                 return Ok(batches);
             }
         }

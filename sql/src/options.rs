@@ -216,6 +216,11 @@ fn sort(items: Vec<OptionItem>) -> Result<Options> {
             }
             ("warm_start", OptionValue::One(ParamValue::Bool(false))) => {}
             (_, OptionValue::One(value)) => options.rest.push((name, value)),
+            (_, OptionValue::Array(values)) if values.iter().all(|v| matches!(v, ParamValue::Int(_))) => {
+                let whole = |value| if let ParamValue::Int(v) = value { Some(v) } else { None };
+                let values: Vec<i64> = values.into_iter().filter_map(whole).collect();
+                options.rest.push((name, ParamValue::Ints(values.into())));
+            }
             (_, OptionValue::Array(_)) => {
                 let what = format!("an array as the value of option {name}");
                 options.refused.get_or_insert(NotYet::new(what, "give one number, string, true or false"));

@@ -160,6 +160,9 @@ pub fn describe(name: &str, info: &VersionInfo, model: &Model) -> Result<RecordB
     add("query", some(&manifest.query));
     add("run", some(&manifest.run));
     add("engine_version", some(&manifest.engine_version));
+    if let Some(processor) = &manifest.processor {
+        add("processor", some(processor));
+    }
     batch(vec![
         ("property", texts(rows.iter().map(|(p, _)| Some(p)))),
         ("value", texts(rows.iter().map(|(_, v)| v.as_ref()))),

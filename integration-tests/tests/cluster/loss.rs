@@ -5,22 +5,22 @@ use std::time::{Duration, Instant};
 use sinew_integration_tests::cluster::Cluster;
 use sinew_integration_tests::{run, weights};
 
-use crate::support::{Dice, PATIENCE, Rows, expected, long, no_runs, one, start, steps};
+use crate::support::{Dice, PATIENCE, Rows, expected, long, long_network, no_runs, one, start, steps};
 
 /// Kills one of two executors at random moments of a training, ten times.
-async fn killed_at_random(seed: u64, rows: &Rows, query: &str, count: usize) {
-    let expected = expected(&long("m", count, query)).await;
+async fn killed_at_random(seed: u64, rows: &Rows, long: impl Fn(&str) -> String) {
+    let expected = expected(&long("m")).await;
     let mut dice = Dice::new(seed);
     let mut cluster = Cluster::start(2);
     let session = cluster.session().await;
     let started = Instant::now();
-    run(&session, &long("whole", count, query)).await.unwrap();
+    run(&session, &long("whole")).await.unwrap();
     assert!(weights(&cluster.warehouse(), "whole") == expected);
     let mut usual = started.elapsed();
     let mut alive = vec![0, 1];
     for round in 0..10 {
         let model = format!("m{round}");
-        let training = start(&session, &long(&model, count, query));
+        let training = start(&session, &long(&model));
         tokio::time::sleep(usual.mul_f64(dice.next())).await;
         let victim = alive.remove((dice.next() * 1.999) as usize);
         let late = training.is_finished();
@@ -44,19 +44,25 @@ async fn killed_while_files_are_read() {
     let rows = Rows::new(20_000, 4).await;
     rows.write("csv", 4, "CSV").await;
     let query = rows.query().replace(&rows.files("rows"), &rows.files("csv"));
-    killed_at_random(1, &rows, &query, 5).await;
+    killed_at_random(1, &rows, |model| long(model, 5, &query)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_a_query_is_written() {
     let rows = Rows::new(20_000, 4).await;
-    killed_at_random(2, &rows, &rows.joined(), 5).await;
+    killed_at_random(2, &rows, |model| long(model, 5, &rows.joined())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_and_in_steps() {
     let rows = Rows::new(20_000, 4).await;
-    killed_at_random(3, &rows, &rows.query(), 60).await;
+    killed_at_random(3, &rows, |model| long(model, 60, &rows.query())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_a_network_learns() {
+    let rows = Rows::new(20_000, 4).await;
+    killed_at_random(5, &rows, |model| long_network(model, 40, &rows.query())).await;
 }
 
 /// The tasks of queries are given out by counts of free cores, which must not drift when stages are undone.

@@ -80,18 +80,26 @@ impl Rows {
 }
 
 /// Trainings of all kinds, without their query.
-pub const FAMILIES: [&str; 5] = [
+pub const FAMILIES: [&str; 7] = [
     "linear_regression PREDICT y SPLIT NONE OPTIONS (reg_param = 0.01)",
     "logistic_regression PREDICT yes SPLIT NONE OPTIONS (reg_param = 0.001)",
     "logistic_regression PREDICT class SPLIT NONE OPTIONS (reg_param = 0.01, max_iter = 10)",
     "kmeans OPTIONS (k = 3, max_iter = 5)",
     "logistic_regression PREDICT yes OPTIONS (solver = 'sgd', mini_batch_fraction = 0.25, max_iter = 6, tol = 0)",
+    "mlp_classifier PREDICT class OPTIONS (hidden_units = [12, 6], dropout = 0.1, max_iter = 3, local_steps = 2)",
+    "mlp_regressor PREDICT y SPLIT NONE OPTIONS (hidden_units = [], solver = 'lbfgs', shards = 3, max_iter = 4)",
 ];
 
 /// A training that takes so many steps, whatever it finds.
 pub fn long(model: &str, steps: usize, query: &str) -> String {
     let options = format!("OPTIONS (solver = 'sgd', max_iter = {steps}, tol = 0)");
     format!("TRAIN MODEL {model} USING logistic_regression PREDICT yes SPLIT NONE {options} AS {query}")
+}
+
+/// A training of a network that takes so many rounds.
+pub fn long_network(model: &str, rounds: usize, query: &str) -> String {
+    let options = format!("OPTIONS (hidden_units = [8], max_iter = {rounds}, batch_size = 4000, early_stop = false)");
+    format!("TRAIN MODEL {model} USING mlp_classifier PREDICT class SPLIT NONE {options} AS {query}")
 }
 
 /// The weights that a training of the model `m` has in one process.

@@ -7,7 +7,7 @@ use crate::fold::{Kernel, Layout};
 use crate::objectives::{Clusters, cluster_coordinates};
 use crate::optimizer::Outcome;
 use crate::optimizers::{Lloyd, Start};
-use crate::params::{ParamKind, ParamSpec, ParamValue};
+use crate::params::{ParamKind, ParamSpec, ParamValue, Params};
 
 /// Tensors: `centers` `[K, P]` in the columns' own scale, and `shift` and `scale` `[P]`: distances are
 /// taken in `(x - shift) * scale`.
@@ -119,7 +119,7 @@ impl Family for KMeans {
         .collect()
     }
 
-    fn scorer(&self, layout: &Layout, weights: &Weights) -> Result<Kernel> {
+    fn scorer(&self, _params: &Params, layout: &Layout, weights: &Weights) -> Result<Kernel> {
         let width = layout.width();
         let shift = values(tensor(weights, "shift", 1)?, "shift", width)?;
         let scale = values(tensor(weights, "scale", 1)?, "scale", width)?;

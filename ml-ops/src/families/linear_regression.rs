@@ -8,7 +8,7 @@ use crate::fold::{Kernel, Layout, Loss};
 use crate::objectives::{Deviation, Glm, LeastSquares, Scaling};
 use crate::optimizer::Outcome;
 use crate::optimizers::NormalEquations;
-use crate::params::{ParamKind, ParamSpec, ParamValue};
+use crate::params::{ParamKind, ParamSpec, ParamValue, Params};
 
 /// Tensors: `coefficients` `[P]`, `intercept` `[1]`.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Family for LinearRegression {
             .collect()
     }
 
-    fn scorer(&self, layout: &Layout, weights: &Weights) -> Result<Kernel> {
+    fn scorer(&self, _params: &Params, layout: &Layout, weights: &Weights) -> Result<Kernel> {
         let coefficients = values(tensor(weights, "coefficients", 1)?, "coefficients", layout.width())?;
         let intercept = values(tensor(weights, "intercept", 1)?, "intercept", 1)?;
         Ok(Kernel::Linear { loss: Loss::Squared, intercept: intercept[0], weights: coefficients })

@@ -8,7 +8,7 @@ use crate::fold::{Kernel, Layout, Loss};
 use crate::objective::Objective;
 use crate::objectives::{Deviation, Glm, Scaling, Softmax};
 use crate::optimizer::Outcome;
-use crate::params::{ParamKind, ParamSpec, ParamValue};
+use crate::params::{ParamKind, ParamSpec, ParamValue, Params};
 
 /// Tensors: binomial `coefficients` `[P]` and `intercept` `[1]`, of the second class's log-odds;
 /// multinomial `[K, P]` and `[K]`.
@@ -156,7 +156,7 @@ impl Family for LogisticRegression {
             .collect()
     }
 
-    fn scorer(&self, layout: &Layout, weights: &Weights) -> Result<Kernel> {
+    fn scorer(&self, _params: &Params, layout: &Layout, weights: &Weights) -> Result<Kernel> {
         let intercepts = tensor(weights, "intercept", 1)?.data.clone();
         if weights.get("coefficients").is_some_and(|t| t.shape.len() == 2) {
             let tensor = tensor(weights, "coefficients", 2)?;

@@ -3,9 +3,11 @@
 mod kmeans;
 mod linear_regression;
 mod logistic_regression;
+mod mlp;
+mod mlp_options;
 mod options;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 #[allow(clippy::panic)]
 mod tests;
@@ -14,8 +16,13 @@ use crate::error::{MlError, Result};
 use crate::family::{Family, Tensor, Weights};
 
 /// All families. The parser, the options, the manual and the tests read this table.
-pub static FAMILIES: &[&dyn Family] =
-    &[&linear_regression::LinearRegression, &logistic_regression::LogisticRegression, &kmeans::KMeans];
+pub static FAMILIES: &[&dyn Family] = &[
+    &linear_regression::LinearRegression,
+    &logistic_regression::LogisticRegression,
+    &kmeans::KMeans,
+    &mlp::CLASSIFIER,
+    &mlp::REGRESSOR,
+];
 
 /// A tensor of a model by name, of that many axes.
 fn tensor<'a>(weights: &'a Weights, name: &str, axes: usize) -> Result<&'a Tensor> {

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::block::{Block, Column, Label};
 use crate::error::{MlError, Result};
 use crate::family::{Bounds, Moments, Setup, Weights, find};
 use crate::fold::{Curvature, Fold, Kernel, Layout, Loss, ROLE_TRAIN, mix, uniform};
+use crate::kernels::Cpu;
+use crate::network::shard_of;
 use crate::optimizer::{Ask, Iteration, Outcome};
 use crate::params::{ParamValue, Params};
 use crate::partial::Partial;
@@ -74,9 +77,34 @@ impl Rows {
         Ok(Setup { params, layout: self.layout.clone(), moments, bounds, classes: self.classes, seed })
     }
 
-    /// What all rows contribute to a fold, by plain loops.
-    pub fn fold(&self, fold: &Fold) -> Partial {
+    /// Some rows as a block.
+    pub fn block(&self, rows: &[usize]) -> Block {
+        let column = |j: usize| Column::F64(rows.iter().map(|&i| self.x[i][j]).collect());
+        Block {
+            rows: rows.len(),
+            columns: (0..self.layout.width()).map(column).collect(),
+            label: match self.classes {
+                0 => Label::Value(rows.iter().map(|&i| self.y[i]).collect()),
+                _ => Label::Class(rows.iter().map(|&i| self.y[i] as u32).collect()),
+            },
+            weight: Some(rows.iter().map(|&i| self.w[i]).collect()),
+            role: None,
+            hash: Some(rows.iter().map(|&i| self.hash(i)).collect()),
+        }
+    }
+
+    /// What all rows contribute to a fold, by plain loops; networks by their kernel.
+    pub fn fold(&self, fold: &Fold) -> Result<Partial> {
         let mut into = Partial::empty(fold);
+        if let Kernel::Lesson { shards, .. } = fold.kernel {
+            let mut order: Vec<usize> = (0..self.x.len()).collect();
+            order.sort_by_key(|&i| (shard_of(self.hash(i), shards), self.hash(i)));
+            for shard in order.chunk_by(|a, b| shard_of(self.hash(*a), shards) == shard_of(self.hash(*b), shards)) {
+                Cpu::new().fold_blocks(fold, &[self.block(shard)], &mut into)?;
+            }
+            into.gathered.settle();
+            return Ok(into);
+        }
         if let Kernel::Candidates { keep, .. } = fold.kernel {
             into.gathered.keep = keep;
         }
@@ -90,7 +118,7 @@ impl Rows {
             into.totals.add(1, loss, 1.0);
         }
         into.gathered.settle();
-        into
+        Ok(into)
     }
 
     /// Adds a row's sums and returns its loss, weighted.
@@ -177,7 +205,7 @@ impl Rows {
                 }
                 w * d
             }
-            Kernel::Moments { .. } | Kernel::Scores { .. } => 0.0,
+            Kernel::Moments { .. } | Kernel::Scores { .. } | Kernel::Network { .. } | Kernel::Lesson { .. } => 0.0,
         }
     }
 
@@ -205,7 +233,7 @@ impl Rows {
                         _ => "gradient",
                     };
                     *passes.entry(kind).or_default() += 1;
-                    let partial = Partial::decode(&self.fold(&fold).encode()?)?;
+                    let partial = Partial::decode(&self.fold(&fold)?.encode()?)?;
                     let evaluation = learner.objective.read(&at, want, &partial)?;
                     iterations.extend(learner.optimizer.tell(evaluation)?);
                 }

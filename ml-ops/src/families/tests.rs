@@ -4,6 +4,7 @@ use crate::params::ParamValue;
 
 mod conformance;
 mod edges;
+mod networks;
 mod real;
 mod synthetic;
 

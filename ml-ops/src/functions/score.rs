@@ -29,7 +29,7 @@ pub struct Scorer {
 }
 
 /// Raw scores, one vector of rows for each output of the kernel: the margin of a `Linear` kernel, the
-/// margins of a `Softmax` kernel, squared distances to the centres of a `Centroids` kernel.
+/// margins of a `Softmax` kernel, the outputs of a network, squared distances to the centres of a `Centroids` kernel.
 pub type Scores = Vec<Vec<f64>>;
 
 impl Scorer {
@@ -40,7 +40,7 @@ impl Scorer {
     pub fn new(model: Arc<Model>) -> Result<Self> {
         let family = model.family()?;
         let layout = model.manifest.transform.layout();
-        let kernel = family.scorer(&layout, &model.weights)?;
+        let kernel = family.scorer(&model.manifest.params, &layout, &model.weights)?;
         Self::with_kernel(model, family.task(), kernel)
     }
 
@@ -57,6 +57,8 @@ impl Scorer {
             (Kernel::Softmax { intercepts, weights }, Task::Classification) => {
                 intercepts.len() == classes && classes > 1 && weights.len() == classes * width
             }
+            (Kernel::Network { network, .. }, Task::Regression) => network.outputs == 1 && label && classes == 0,
+            (Kernel::Network { network, .. }, Task::Classification) => network.outputs == classes && classes > 1,
             (Kernel::Centroids { shift, scale, centers }, Task::Clustering) => {
                 shift.len() == width
                     && scale.len() == width

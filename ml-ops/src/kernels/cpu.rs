@@ -9,12 +9,14 @@ use super::gram::Gram;
 use super::isa::Isa;
 use super::linear::Linear;
 use super::moments::Moments;
+use super::network::{Lesson, Processor};
 use super::scores::{Scorer, Scores};
 use super::softmax::Softmax;
 use crate::backend::Backend;
 use crate::block::{Block, Label};
 use crate::error::{MlError, Result};
 use crate::fold::{Curvature, Fold, Kernel, Layout};
+use crate::network::Work;
 use crate::partial::Partial;
 
 /// Runs folds on the calling thread with vector instructions. Results are the same bits whatever the
@@ -79,6 +81,15 @@ impl Cpu {
                 into.gathered.settle();
                 Ok(())
             }
+            Kernel::Network { .. } => Err(MlError::Internal("a network alone has no sums".into())),
+            Kernel::Lesson { .. } => {
+                for block in blocks.iter().filter(|block| block.rows > 0) {
+                    let mut lesson = self::lesson(fold, block)?;
+                    while lesson.advance()? {}
+                    lesson.finish(into);
+                }
+                Ok(())
+            }
             Kernel::Scores { of } => {
                 let pass = Scores { scorer: Scorer::new(of, &fold.layout)?, scores: vec![] };
                 self.run(fold, pass, blocks, into)?;
@@ -105,7 +116,56 @@ impl Backend for Cpu {
     }
 
     async fn fold(&self, fold: &Fold, blocks: &[Block], into: &mut Partial) -> Result<()> {
-        self.fold_blocks(fold, blocks, into)
+        if !matches!(fold.kernel, Kernel::Lesson { .. }) {
+            return self.fold_blocks(fold, blocks, into);
+        }
+        check_fold(fold, blocks, into)?;
+        for block in blocks.iter().filter(|block| block.rows > 0) {
+            // A shard can be long: whoever cancels gets a turn between two steps.
+            let mut lesson = lesson(fold, block)?;
+            while lesson.advance()? {
+                tokio::task::yield_now().await;
+            }
+            lesson.finish(into);
+        }
+        Ok(())
+    }
+}
+
+/// The work of a fold on one shard, in the precision that suits it.
+fn lesson<'f>(fold: &'f Fold, block: &'f Block) -> Result<Taught<'f>> {
+    let Kernel::Lesson { network, parameters, work, shards } = &fold.kernel else {
+        return Err(MlError::Internal("a fold that is no lesson".into()));
+    };
+    let asked = (*work, *shards);
+    Ok(match work {
+        Work::Steps(_) => {
+            Taught::Single(Lesson::new(Processor::default(), network, &fold.layout, parameters, asked, block)?)
+        }
+        Work::Loss | Work::Gradient => {
+            Taught::Double(Lesson::new(Processor::default(), network, &fold.layout, parameters, asked, block)?)
+        }
+    })
+}
+
+enum Taught<'f> {
+    Single(Lesson<'f, Processor<f32>>),
+    Double(Lesson<'f, Processor<f64>>),
+}
+
+impl Taught<'_> {
+    fn advance(&mut self) -> Result<bool> {
+        match self {
+            Self::Single(lesson) => lesson.advance(),
+            Self::Double(lesson) => lesson.advance(),
+        }
+    }
+
+    fn finish(self, into: &mut Partial) {
+        match self {
+            Self::Single(lesson) => lesson.finish(into),
+            Self::Double(lesson) => lesson.finish(into),
+        }
     }
 }
 
@@ -141,6 +201,17 @@ pub(super) fn check_kernel(kernel: &Kernel, layout: &Layout) -> Result<()> {
             shaped("scales", scale.len(), width)?;
             shaped("coordinates of centres", centers.len(), centers.len() / width.max(1) * width)
         }
+        Kernel::Network { network, parameters } => {
+            shaped("shifts", network.shift.len(), width)?;
+            shaped("scales", network.scale.len(), width)?;
+            shaped("parameters", parameters.len(), network.parameters())
+        }
+        Kernel::Lesson { network, parameters, work, .. } => {
+            shaped("shifts", network.shift.len(), width)?;
+            shaped("scales", network.scale.len(), width)?;
+            let copies = if let Work::Steps(steps) = work { 1 + steps.rule.memory() } else { 1 };
+            shaped("parameters", parameters.len(), copies * network.parameters())
+        }
         Kernel::Scores { of } => check_kernel(of, layout),
     }
 }
@@ -170,6 +241,7 @@ fn check_fold(fold: &Fold, blocks: &[Block], into: &Partial) -> Result<()> {
         Kernel::Softmax { intercepts, .. } => (1 + width) * intercepts.len(),
         Kernel::Gram { label, .. } => triangle(1 + width + usize::from(label.is_some())),
         Kernel::Centroids { centers, .. } => centers.len() / width.max(1) * (1 + width),
+        Kernel::Network { .. } | Kernel::Lesson { .. } => 0,
         Kernel::Candidates { .. } | Kernel::Scores { .. } => fold.grids.len(),
     };
     shaped("grids", fold.grids.len(), sums)?;

@@ -5,6 +5,7 @@ use super::columns::margins;
 use super::drive::Pass;
 use super::isa::{Isa, Job};
 use super::lanes::{Lanes, PAD};
+use super::network::Outputs;
 use super::pending::Pending;
 use super::softmax::Margins;
 use super::tile::{Need, Plan, Tile, Wanted, cells, check};
@@ -18,6 +19,7 @@ pub(super) enum Scorer<'f> {
     Linear { plan: Plan, intercept: f64, weights: &'f [f64] },
     Softmax(Margins<'f>),
     Centroids(Distances<'f>),
+    Network(Outputs<'f>),
 }
 
 impl<'f> Scorer<'f> {
@@ -31,6 +33,7 @@ impl<'f> Scorer<'f> {
             Kernel::Centroids { shift, scale, centers } => {
                 Ok(Self::Centroids(Distances::new(plan, shift, scale, centers)))
             }
+            Kernel::Network { network, parameters } => Ok(Self::Network(Outputs::new(network, layout, parameters))),
             _ => Err(MlError::Internal("this kernel has no scores".into())),
         }
     }
@@ -40,6 +43,7 @@ impl<'f> Scorer<'f> {
             Self::Linear { .. } => 1,
             Self::Softmax(margins) => margins.classes(),
             Self::Centroids(distances) => distances.count,
+            Self::Network(outputs) => outputs.count(),
         }
     }
 
@@ -48,6 +52,7 @@ impl<'f> Scorer<'f> {
             Self::Linear { .. } => 0,
             Self::Softmax(margins) => margins.plan.numeric.len() + margins.classes(),
             Self::Centroids(distances) => distances.plan.numeric.len() + 1,
+            Self::Network(outputs) => outputs.scratch(),
         }
     }
 
@@ -69,6 +74,7 @@ impl<'f> Scorer<'f> {
                     distances.stage::<V>(tile);
                     distances.all::<V>(tile, out);
                 }
+                Self::Network(outputs) => outputs.compute(tile, out),
             }
         }
     }
@@ -109,8 +115,8 @@ impl Pass for Scores<'_> {
 }
 
 /// The scores of every row of a block, whatever its role: one vector for each score, `[scores][rows]`.
-/// Scores are the margin of a `Linear` kernel, the margins of a `Softmax` kernel, or the squared
-/// distances to all centres of a `Centroids` kernel.
+/// Scores are the margin of a `Linear` kernel, the margins of a `Softmax` kernel, the outputs of a
+/// `Network`, or the squared distances to all centres of a `Centroids` kernel.
 ///
 /// # Errors
 /// When the kernel has no scores, or its parameters or the block do not have the layout's shape.

@@ -75,15 +75,16 @@ pub fn of_gathered(kernel: &Kernel, classes: usize, gathered: &[(u64, Vec<f64>)]
 pub fn width(kernel: &Kernel) -> usize {
     match kernel {
         Kernel::Softmax { intercepts, .. } => intercepts.len(),
+        Kernel::Network { network, .. } => network.outputs,
         _ => 1,
     }
 }
 
 /// The probability of each class, `[K][rows]`, from the margins, `[1][rows]` of a `Linear` kernel or
-/// `[K][rows]` of a `Softmax` kernel.
+/// `[K][rows]` of a `Softmax` kernel or a network.
 pub fn probabilities(kernel: &Kernel, scores: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let mut probabilities = scores.to_vec();
-    if !matches!(kernel, Kernel::Softmax { .. }) {
+    if !matches!(kernel, Kernel::Softmax { .. } | Kernel::Network { .. }) {
         let positive = probabilities.pop().unwrap_or_default();
         let mut both = vec![positive.iter().map(|m| -m).collect(), positive];
         both.iter_mut().for_each(|margins: &mut Vec<f64>| sigmoid_all(margins));

@@ -51,6 +51,9 @@ pub struct Manifest {
     pub stop_reason: String,
     /// Metrics on the held-out rows, by name; empty when no row was held out.
     pub metrics: Vec<(String, Option<f64>)>,
+    /// The instructions of the processor that trained it, where the weights depend on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor: Option<String>,
     /// What the reader should know (constant columns, reproducibility limits, ..).
     pub warnings: Vec<String>,
 }

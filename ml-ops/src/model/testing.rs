@@ -104,6 +104,7 @@ pub(crate) fn model(run: &str, features: Vec<FittedFeature>, label: Option<Fitte
             converged: true,
             stop_reason: "the gradient is small".into(),
             metrics: vec![("roc_auc".into(), None), ("log_loss".into(), Some(0.123_456_789_012_345_68))],
+            processor: Some("avx2".into()),
             warnings: vec!["column 'x' is constant".into()],
         },
         weights,

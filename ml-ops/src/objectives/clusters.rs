@@ -95,8 +95,8 @@ impl Objective for Clusters {
                 grids = one.repeat(at.len() / self.shift.len().max(1));
                 (Kernel::Centroids { shift, scale, centers }, RoleSet::EVAL)
             }
-            Want::Batch { .. } | Want::Sample | Want::Curvature => {
-                return Err(MlError::Internal("k-means has neither batches nor curvature".into()));
+            Want::Batch { .. } | Want::Sample | Want::Curvature | Want::Loss | Want::Steps { .. } => {
+                return Err(MlError::Internal("k-means has neither batches nor steps nor curvature".into()));
             }
         };
         Ok(Fold {

@@ -87,7 +87,9 @@ impl Objective for Glm {
                 };
                 self.scaling.gram(curvature, None, true)
             }
-            Want::Candidates { .. } => Err(MlError::Internal("a linear model has no candidate rows".into())),
+            Want::Candidates { .. } | Want::Loss | Want::Steps { .. } => {
+                Err(MlError::Internal("a linear model has neither candidate rows nor steps of shards".into()))
+            }
         }
     }
 

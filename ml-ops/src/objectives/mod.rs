@@ -4,6 +4,7 @@ mod clusters;
 mod curvature;
 mod glm;
 mod least_squares;
+mod network;
 mod scaling;
 mod softmax;
 
@@ -11,6 +12,7 @@ pub use clusters::Clusters;
 pub(crate) use clusters::coordinates as cluster_coordinates;
 pub use glm::Glm;
 pub use least_squares::LeastSquares;
+pub use network::{Lessons, NetworkLoss};
 pub(crate) use scaling::is_constant;
 pub use scaling::{Deviation, Scaling};
 pub use softmax::Softmax;

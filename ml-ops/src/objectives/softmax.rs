@@ -80,7 +80,9 @@ impl Objective for Softmax {
         match want {
             Want::Gradient | Want::Sample | Want::Batch { .. } => self.softmax(at, want),
             Want::Curvature => self.scaling.gram(Curvature::Weight, None, true),
-            Want::Candidates { .. } => Err(MlError::Internal("a linear model has no candidate rows".into())),
+            Want::Candidates { .. } | Want::Loss | Want::Steps { .. } => {
+                Err(MlError::Internal("a linear model has neither candidate rows nor steps of shards".into()))
+            }
         }
     }
 

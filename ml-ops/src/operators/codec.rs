@@ -14,7 +14,7 @@ pub use datafusion_proto;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{FeatureCacheExec, GradientExec, MergeExec, Rows, Stage, TrainExec};
+use super::{FeatureCacheExec, GradientExec, MergeExec, Rows, ShardExec, Stage, TrainExec};
 use crate::error::MlError;
 use crate::functions::{ModelFunction, as_model_aggregate, as_model_function};
 use crate::model::Model;
@@ -25,6 +25,7 @@ const TRAIN: u8 = 1;
 const GRADIENT: u8 = 2;
 const CACHE: u8 = 3;
 const MERGE: u8 = 4;
+const SHARD: u8 = 5;
 
 /// Encodes our operators, and hands everything else to `inner`.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
                 Arc::new(GradientExec::new(input, pass))
             }
             MERGE => Arc::new(MergeExec::new(input)),
+            SHARD => Arc::new(ShardExec::new(input, from_json(data)?)),
             CACHE => {
                 let (key, rows_key, stage, rows, partitions): (String, String, Stage, Rows, usize) = from_json(data)?;
                 let cache = FeatureCacheExec::new(Arc::clone(&input), key, stage.clone(), partitions);
@@ -83,6 +85,8 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
             (GRADIENT, postcard::to_allocvec(gradient.pass()).map_err(|e| damaged(&e))?)
         } else if node.is::<MergeExec>() {
             (MERGE, Vec::new())
+        } else if let Some(shard) = node.downcast_ref::<ShardExec>() {
+            (SHARD, to_json(&shard.shards())?)
         } else if let Some(cache) = node.downcast_ref::<FeatureCacheExec>() {
             let partitions = cache.properties().partitioning.partition_count();
             (CACHE, to_json(&(cache.key(), cache.rows_key(), cache.stage(), cache.rows(), partitions))?)

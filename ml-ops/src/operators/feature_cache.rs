@@ -55,6 +55,8 @@ pub enum Stage {
     Raw,
     /// As kernels read them.
     Prepared(Parcel<Frozen>),
+    /// As kernels read them, arranged in so many virtual shards: one block for each, in canonical order.
+    Sharded(Parcel<Frozen>, u32),
     /// As kernels read them, only the rows of a sample that many passes ask for.
     Sampled(Parcel<Frozen>, Sample),
 }
@@ -80,6 +82,8 @@ pub struct FeatureCacheExec {
     rows: Rows,
     /// Whether the query gives other rows when it is read again; known to the driver only.
     volatile: bool,
+    /// How many virtual shards passes will ask for, whose rows must then lie together; known to the driver only.
+    shards: Option<u32>,
     cursor: Arc<AtomicUsize>,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
@@ -91,7 +95,7 @@ impl FeatureCacheExec {
         // Batches carry their own schema: what kernels read is not the query's schema.
         let schema: SchemaRef = match stage {
             Stage::Raw => input.schema(),
-            Stage::Prepared(_) | Stage::Sampled(_, _) => Arc::new(Schema::empty()),
+            Stage::Prepared(_) | Stage::Sharded(_, _) | Stage::Sampled(_, _) => Arc::new(Schema::empty()),
         };
         let properties = super::properties(schema, partitions.max(1), EmissionType::Incremental);
         Self {
@@ -101,6 +105,7 @@ impl FeatureCacheExec {
             stage,
             rows: Rows::Query,
             volatile: false,
+            shards: None,
             cursor: Arc::default(),
             metrics: ExecutionPlanMetricsSet::new(),
             properties,
@@ -113,6 +118,7 @@ impl FeatureCacheExec {
             metrics: self.metrics.clone(),
             rows_key: self.rows_key.clone(),
             volatile: self.volatile,
+            shards: self.shards,
             ..Self::new(Arc::clone(&self.input), self.key.clone(), stage, partitions)
         }
     }
@@ -135,6 +141,16 @@ impl FeatureCacheExec {
     /// Whether the query may give other rows when it is read again.
     pub fn volatile(&self) -> bool {
         self.volatile
+    }
+
+    /// The same cache for passes over so many virtual shards.
+    pub fn with_shards(&self, shards: Option<u32>) -> Self {
+        Self { shards, ..self.clone() }
+    }
+
+    /// How many virtual shards passes will ask for, if they will.
+    pub fn shards(&self) -> Option<u32> {
+        self.shards
     }
 
     /// The same cache over a query that is bound to units: one partition for each file group.
@@ -252,11 +268,16 @@ impl Reader {
 
     /// Block `i` of a pass, or `None` after the last.
     async fn block(&self, i: usize, stage: &Stage) -> Result<Option<RecordBatch>> {
-        if i >= self.entry.len() {
+        let blocks = if let Stage::Sharded(_, shards) = stage { *shards as usize } else { self.entry.len() };
+        if i >= blocks {
             return Ok(None);
         }
         let batch = match stage {
             Stage::Raw => self.entry.raw(i)?,
+            Stage::Sharded(frozen, shards) => {
+                let frozen = frozen.open(&self.runtime, &self.context).await?;
+                self.entry.shard(i as u32, *shards, &frozen, &self.runtime.store, &self.context)?
+            }
             _ => {
                 let (frozen, sample) = open(stage, &self.runtime, &self.context).await?;
                 ready(&self.entry, i, &frozen, sample, &self.runtime, &self.context)?
@@ -282,7 +303,7 @@ pub(super) async fn open(
 ) -> Result<(Arc<Frozen>, Option<Sample>)> {
     match stage {
         Stage::Raw => Err(MlError::Internal("raw rows are not prepared".into()).into()),
-        Stage::Prepared(frozen) => Ok((frozen.open(runtime, context).await?, None)),
+        Stage::Prepared(frozen) | Stage::Sharded(frozen, _) => Ok((frozen.open(runtime, context).await?, None)),
         Stage::Sampled(frozen, sample) => Ok((frozen.open(runtime, context).await?, Some(*sample))),
     }
 }

@@ -247,6 +247,8 @@ impl DisplayAs for GradientExec {
                 Kernel::Gram { .. } => "cross products".into(),
                 Kernel::Centroids { .. } => "assignment to centres".into(),
                 Kernel::Candidates { .. } => "candidates for centres".into(),
+                Kernel::Network { .. } => "outputs of a network".into(),
+                Kernel::Lesson { shards, .. } => format!("steps of a network in {shards} shards"),
                 Kernel::Scores { .. } => "scores of held-out rows".into(),
             },
         };

@@ -73,7 +73,9 @@ impl TrainExec {
         if !sources.reusable() {
             return Ok(self.spec.run.clone());
         }
-        let preparation = (&self.spec.columns, &self.spec.split, self.spec.seed(), self.spec.params.text("on_missing"));
+        let spec = &self.spec;
+        let preparation =
+            (&spec.columns, &spec.split, spec.seed(), spec.params.text("on_missing"), spec.shards().unwrap_or(0));
         let preparation = serde_json::to_string(&preparation).map_err(|e| MlError::Internal(e.to_string()))?;
         Ok(format!("{}:{preparation}", sources.fingerprint()))
     }
@@ -125,7 +127,7 @@ impl ExecutionPlan for TrainExec {
         let sources = Sources::of(cache.input(), self.spec.volatile);
         let key = self.key(&sources)?;
         let cache = Arc::new(cache.with_key(key.clone()).with_rows_key(units::digest(&key)));
-        let cache = Arc::new(cache.with_volatile(self.spec.volatile));
+        let cache = Arc::new(cache.with_volatile(self.spec.volatile).with_shards(self.spec.shards()));
         let (spec, gradient) = (Arc::clone(&self.spec), Arc::new(gradient.clone()));
         let mut stream = RecordBatchReceiverStream::builder(self.schema(), ROWS_AHEAD);
         let rows = stream.tx();

@@ -62,6 +62,17 @@ impl UnitReader {
             entry = self.load(&unit, &key, &file).await?;
             entry.suits(&frozen);
         }
+        if let Stage::Sharded(_, shards) = stage {
+            // Those that lie elsewhere are empty here.
+            let all = futures::stream::iter(0..shards).then(move |shard| {
+                let block = entry.shard(shard, shards, &frozen, &self.runtime.store, &self.context);
+                async move {
+                    tokio::task::coop::consume_budget().await;
+                    Ok(block?)
+                }
+            });
+            return Ok(all.try_filter(|block| std::future::ready(block.num_rows() > 0)).boxed());
+        }
         let prepared = futures::stream::iter(0..entry.len()).then(move |i| {
             let block = ready(&entry, i, &frozen, sample, &self.runtime, &self.context);
             async move {

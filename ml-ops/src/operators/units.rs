@@ -52,16 +52,21 @@ fn local_child(node: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>>
     }
 }
 
-/// The units of a query, for so many slots; `None` if its rows cannot be read in parts.
-pub fn of(query: &Arc<dyn ExecutionPlan>, slots: usize) -> Option<Vec<PartitionedFile>> {
-    let scan = scan(query)?;
+/// The files of a query, each a unit; `None` if its rows cannot be read in parts.
+pub fn files(query: &Arc<dyn ExecutionPlan>) -> Option<Vec<PartitionedFile>> {
     let (mut files, mut seen) = (Vec::new(), HashSet::new());
-    for file in scan.file_groups.iter().flat_map(|group| group.files()) {
+    for file in scan(query)?.file_groups.iter().flat_map(|group| group.files()) {
         // The planner may have split a file; all its parts are the whole of it.
         if seen.insert(&file.object_meta.location) {
             files.push(PartitionedFile { range: None, statistics: None, ..file.clone() });
         }
     }
+    Some(files)
+}
+
+/// The units of a query, for so many slots; `None` if its rows cannot be read in parts.
+pub fn of(query: &Arc<dyn ExecutionPlan>, slots: usize) -> Option<Vec<PartitionedFile>> {
+    let (scan, files) = (scan(query)?, files(query)?);
     let bytes: u64 = files.iter().map(|file| file.object_meta.size).sum();
     let wanted = usize::try_from(bytes / UNIT_BYTES).unwrap_or(usize::MAX).max(slots * UNITS_PER_SLOT).max(1);
     let groups = files.iter().map(|file| FileGroup::new(vec![file.clone()])).collect();

@@ -6,11 +6,13 @@ mod generator;
 mod lloyd;
 mod memory;
 mod proximal;
+mod rounds;
 mod stochastic;
 
 pub use descent::{Descent, Method};
 pub use direct::NormalEquations;
 pub use lloyd::{Lloyd, Start};
+pub use rounds::{Pace, Patience, Rounds, Schedule};
 pub use stochastic::{Rule, Stochastic};
 
 use serde::Serialize;

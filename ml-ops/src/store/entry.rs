@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
-use datafusion::arrow::datatypes::UInt32Type;
+use datafusion::arrow::datatypes::{Schema, UInt32Type};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::spill_file::SpillFile;
 use parking_lot::Mutex;
 
 use super::BlockStore;
+use super::shards;
 use super::spill::{spill, unspill};
 use crate::block::HASH;
 use crate::error::{MlError, Result};
@@ -32,6 +33,8 @@ pub struct Entry {
     /// What its prepared blocks were prepared by.
     frozen: Mutex<Option<Arc<Frozen>>>,
     reservation: Mutex<Option<MemoryReservation>>,
+    /// The number of shards, and those made so far; none once they have become the blocks.
+    shards: Mutex<(u32, Vec<Option<Place>>)>,
 }
 
 /// What the first passes over an entry learnt; present once all its rows were read.
@@ -101,6 +104,7 @@ impl Entry {
             loaded: AtomicBool::new(false),
             frozen: Mutex::default(),
             reservation: Mutex::default(),
+            shards: Mutex::default(),
         }
     }
 
@@ -243,6 +247,82 @@ impl Entry {
             }
         }
         Ok(rows)
+    }
+
+    /// Shard `shard` of `shards`, prepared, in canonical order; an empty batch if it has no rows.
+    ///
+    /// # Errors
+    /// As for [`Self::prepared`].
+    pub fn shard(
+        &self,
+        shard: u32,
+        shards: u32,
+        frozen: &Frozen,
+        store: &BlockStore,
+        context: &TaskContext,
+    ) -> Result<RecordBatch> {
+        if let Some(place) = self.arranged(shard, shards) {
+            return place.read();
+        }
+        let mut parts = Vec::new();
+        for i in 0..self.len() {
+            parts.push(shards::pick(&self.prepared(i, frozen, store, context)?, shard, shards)?);
+        }
+        let rows = match shards::join(&parts)? {
+            Some(rows) => rows,
+            None => RecordBatch::new_empty(Arc::new(Schema::empty())),
+        };
+        drop(parts);
+        let place = self.place(rows.clone(), store, context)?;
+        if self.arrange(shard, shards, place) {
+            return Ok(rows);
+        }
+        self.arranged(shard, shards).map_or(Ok(rows), |place| place.read())
+    }
+
+    /// A shard that was made before.
+    fn arranged(&self, shard: u32, shards: u32) -> Option<Place> {
+        let made = self.shards.lock();
+        if made.0 != shards {
+            return None;
+        }
+        match made.1.is_empty() {
+            true => self.blocks.lock().get(shard as usize).map(|stored| stored.place.clone()),
+            false => made.1.get(shard as usize).cloned().flatten(),
+        }
+    }
+
+    /// Keeps a shard, unless it was made meanwhile. The last one takes the blocks' memory with it: from then on the shards are the blocks.
+    fn arrange(&self, shard: u32, shards: u32, place: Place) -> bool {
+        let mut made = self.shards.lock();
+        if made.0 != shards {
+            *made = (shards, vec![None; shards as usize]);
+        }
+        let Some(slot) = made.1.get_mut(shard as usize).filter(|slot| slot.is_none()) else {
+            self.give_place(&place);
+            return false;
+        };
+        *slot = Some(place);
+        if made.1.iter().any(Option::is_none) {
+            return true;
+        }
+        let shards = std::mem::take(&mut made.1).into_iter().flatten();
+        let arranged = shards.map(|place| Stored { place, prepared: true, claimed: true, sampled: None }).collect();
+        let old = std::mem::replace(&mut *self.blocks.lock(), arranged);
+        for stored in old {
+            self.give_place(&stored.place);
+            if let Some((_, rows)) = stored.sampled {
+                self.give(size(&rows));
+            }
+        }
+        true
+    }
+
+    fn give_place(&self, place: &Place) {
+        match place {
+            Place::Memory(batch) => self.give(size(batch)),
+            Place::Disk(_) => {}
+        }
     }
 
     /// Block `i` as the query gave it.

@@ -12,6 +12,7 @@
 //! is wanted.
 
 mod entry;
+mod shards;
 mod spill;
 mod unit;
 

@@ -26,8 +26,9 @@ use tokio::sync::mpsc::Sender;
 pub use spec::TrainSpec;
 
 use crate::error::{MlError, Result};
-use crate::family::{Family, Learner, Setup, Task, Weights, find};
+use crate::family::{Family, Learner, Setup, Weights, find};
 use crate::fold::{Fold, Kernel, RoleSet};
+use crate::kernels::Isa;
 use crate::metrics;
 use crate::model::{DataSummary, FORMAT, IterationRecord, Manifest, Model};
 use crate::objective::Want;
@@ -163,6 +164,7 @@ impl Run {
                 converged: outcome.converged,
                 stop_reason: outcome.reason.into(),
                 metrics,
+                processor: self.spec.shards().map(|_| Isa::best().to_string()),
                 warnings: self.warnings(&setup, &frozen, &outcome),
             },
             weights,
@@ -225,14 +227,9 @@ impl Run {
 
     /// Sets aside what the parameters of this training take, before anything of that size is allocated.
     fn reserve(&self, setup: &Setup) -> Result<MemoryReservation> {
-        let rows = match self.family.task() {
-            Task::Classification if setup.classes > 2 => setup.classes,
-            Task::Clustering => setup.params.int("k").unwrap_or(1).max(1) as usize,
-            _ => 1,
-        };
-        let columns = setup.layout.width() + 1;
+        let parameters = self.family.parameters(setup);
         let threads = self.context.session_config().target_partitions() as u64;
-        let needed = (rows as u64 * columns as u64).saturating_mul(DRIVER_BYTES + threads * THREAD_BYTES);
+        let needed = parameters.saturating_mul(DRIVER_BYTES + threads * THREAD_BYTES);
         let pool = self.context.memory_pool();
         let state = MemoryConsumer::new(format!("parameters of run {}", self.spec.run)).register(pool);
         let grow = || usize::try_from(needed).is_ok_and(|bytes| state.try_grow(bytes).is_ok());
@@ -247,7 +244,7 @@ impl Run {
                 MemoryLimit::Finite(bytes) => bytes.saturating_sub(pool.reserved()) as u64,
                 _ => u64::MAX,
             };
-            let what = format!("training {rows} x {columns} parameters");
+            let what = format!("training {parameters} parameters");
             let hint = "group rare categories or classes, leave wide columns out, or raise the memory limit".into();
             return Err(MlError::TooLarge { what, needed, limit, hint });
         }
@@ -338,7 +335,7 @@ impl Run {
         if setup.moments.eval_rows == 0 {
             return Ok(Vec::new());
         }
-        let scorer = self.family.scorer(&setup.layout, weights)?;
+        let scorer = self.family.scorer(&setup.params, &setup.layout, weights)?;
         let kernel = Kernel::Scores { of: Box::new(scorer.clone()) };
         let mut fold = fit::moments_fold(&frozen.transform, &setup.bounds)?;
         fold = Fold { kernel, train: RoleSet::NONE, grids: Vec::new(), ..fold };
@@ -352,9 +349,11 @@ impl Run {
         let mut total = Partial::empty(&fold);
         let mut rows = 0;
         let sample = fold.sample.filter(|sample| sample.resident);
-        let stage = match sample {
-            Some(sample) => Stage::Sampled(Parcel::Here(Arc::clone(frozen)), sample),
-            None => Stage::Prepared(Parcel::Here(Arc::clone(frozen))),
+        let prepared = Parcel::Here(Arc::clone(frozen));
+        let stage = match (sample, &fold.kernel) {
+            (Some(sample), _) => Stage::Sampled(prepared, sample),
+            (None, Kernel::Lesson { shards, .. }) => Stage::Sharded(prepared, *shards),
+            (None, _) => Stage::Prepared(prepared),
         };
         for (part, seen) in self.pass::<Partial>(Pass::Fold(fold), stage).await? {
             total.merge(part)?;
@@ -372,7 +371,11 @@ impl Run {
     async fn pass<T: DeserializeOwned>(&mut self, pass: Pass, stage: Stage) -> Result<Vec<(T, u64)>> {
         self.passes.add(1);
         let threads = self.context.session_config().target_partitions();
-        let partitions = if self.entry.loaded() { self.entry.len().clamp(1, threads) } else { threads };
+        let partitions = match stage {
+            Stage::Sharded(_, shards) => (shards as usize).clamp(1, threads),
+            _ if self.entry.loaded() => self.entry.len().clamp(1, threads),
+            _ => threads,
+        };
         let cache = Arc::new(self.cache.next_pass(stage, partitions));
         let plan = Arc::new(self.gradient.next_pass(cache, pass));
         let batches = self.runtime.runner.run(plan, Arc::clone(&self.context)).await?;

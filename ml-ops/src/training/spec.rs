@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
+use crate::family::find;
 use crate::params::Params;
 use crate::split::SplitSpec;
 
@@ -40,6 +41,11 @@ pub struct TrainSpec {
 }
 
 impl TrainSpec {
+    /// How many virtual shards the family's passes ask for; `None` where rows may lie anywhere.
+    pub fn shards(&self) -> Option<u32> {
+        find(&self.family).ok().and_then(|family| family.shards(&self.params))
+    }
+
     /// The seed of everything pseudo-random; 0 unless the option says otherwise.
     pub fn seed(&self) -> u64 {
         self.params.int("seed").map_or(0, |seed| seed as u64)

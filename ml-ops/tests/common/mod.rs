@@ -298,7 +298,7 @@ pub fn fold_for(data: &Data, kernel: Kernel) -> Fold {
                 .map(|j| grid(if k == 1 || j % 5 != 2 || p.is_multiple_of(2) { 400.0 } else { 900.0 }))
                 .collect()
         }
-        Kernel::Candidates { .. } | Kernel::Scores { .. } => vec![],
+        Kernel::Candidates { .. } | Kernel::Scores { .. } | Kernel::Network { .. } | Kernel::Lesson { .. } => vec![],
     };
     Fold {
         kernel,
@@ -472,7 +472,7 @@ pub fn naive(fold: &Fold, data: &Data) -> Naive {
                 };
                 out.gathered.push((0, [y, e].into_iter().chain(scores).collect()));
             }
-            Kernel::Scores { .. } => {}
+            Kernel::Scores { .. } | Kernel::Network { .. } | Kernel::Lesson { .. } => {}
         }
         if let Some(loss) = loss {
             add(&mut out.totals[1], w * loss);

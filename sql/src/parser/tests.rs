@@ -284,7 +284,7 @@ fn what_is_not_there_yet_is_refused_by_name() {
         ("TRAIN MODEL m OPTIONS(d=HPARAM_CANDIDATES([4, 6]), n=2) FROM t", "HPARAM_CANDIDATES"),
         ("TRAIN MODEL m OPTIONS(d=HPARAM_RANGE(-0.1, 1)) FROM t", "HPARAM_RANGE"),
         ("TRAIN MODEL m OPTIONS(d=STRUCT(1 AS a)) FROM t", "a STRUCT as an option's value"),
-        ("TRAIN MODEL m OPTIONS(hidden_units=[64, 32]) FROM t", "an array as the value of option hidden_units"),
+        ("TRAIN MODEL m OPTIONS(feature_cols=['a', 'b']) FROM t", "an array as the value of option feature_cols"),
         (
             "CREATE MODEL m OPTIONS(model_type='ONNX', model_path='s3://b/m.onnx')",
             "importing a model (model_type = 'ONNX')",

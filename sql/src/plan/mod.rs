@@ -5,6 +5,7 @@
 
 mod columns;
 mod headings;
+mod layers;
 mod relation;
 mod scalar;
 mod tables;

@@ -13,12 +13,13 @@ use sinew_ml::metrics;
 use sinew_ml::model::Model;
 use sinew_ml::transform::Encoding;
 
+use super::layers;
 use crate::error::{Result, SqlError};
 
 /// The intercept's name among the inputs.
-const INTERCEPT: &str = "__INTERCEPT__";
+pub(super) const INTERCEPT: &str = "__INTERCEPT__";
 
-fn relation(name: &str, columns: Vec<(&str, ArrayRef)>) -> Result<LogicalPlan> {
+pub(super) fn relation(name: &str, columns: Vec<(&str, ArrayRef)>) -> Result<LogicalPlan> {
     let fields: Fields =
         columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
     let schema = Arc::new(Schema::new(fields));
@@ -71,11 +72,14 @@ pub(crate) fn training_info(model: &Model) -> Result<LogicalPlan> {
     )
 }
 
-/// `ML.WEIGHTS(MODEL m)`: a row for each class, feature and the intercept.
+/// `ML.WEIGHTS(MODEL m)`: a row for each class, feature and the intercept; for a network, for each connection.
 ///
 /// # Errors
 /// When the model has no coefficients, or they do not fit its features.
 pub(crate) fn weights(name: &str, model: &Model) -> Result<LogicalPlan> {
+    if !layers::layers(model).is_empty() {
+        return layers::weights(model);
+    }
     let missing = || SqlError::Arguments {
         function: "ML.WEIGHTS".into(),
         reason: format!(

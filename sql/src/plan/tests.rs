@@ -71,6 +71,7 @@ fn model(
             converged: true,
             stop_reason: String::new(),
             metrics: metrics.iter().map(|(name, value)| ((*name).to_string(), *value)).collect(),
+            processor: None,
             warnings: Vec::new(),
         },
         weights,

@@ -43,6 +43,12 @@ impl Materialized {
         Self { target: Arc::new(target), location: location.clone(), schema }
     }
 
+    /// The same, with one file for each partition however long it is.
+    pub fn whole(self) -> Self {
+        let target = Target { file_bytes: u64::MAX, ..self.target.as_ref().clone() };
+        Self { target: Arc::new(target), ..self }
+    }
+
     /// The plan that writes the rows of `query`.
     pub fn write(&self, query: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
         Arc::new(WriteExec::new(Arc::clone(&self.target), query))
@@ -81,6 +87,13 @@ pub async fn remove_run(location: &Location, run: &str) {
     let removed: std::result::Result<Vec<_>, _> = location.store.delete_stream(all).try_collect().await;
     if let Err(error) = removed {
         log::debug!("removing what run {run} left: {error}");
+    }
+}
+
+/// Removes a value that [`put_in_run`] stored; what cannot be removed goes with its run.
+pub async fn remove_in_run(location: &Location, path: &str) {
+    if let Err(error) = location.store.delete(&Path::from(path)).await {
+        log::debug!("removing '{path}': {error}");
     }
 }
 

@@ -20,7 +20,7 @@ mod tests;
 mod values;
 
 pub use exec::WriteExec;
-pub use materialize::{Materialized, put_in_run, remove_run};
+pub use materialize::{Materialized, put_in_run, remove_in_run, remove_run};
 pub use mismatch::with_columns;
 pub use node::{WriteNode, WritePlanner};
 pub use statement::{create, explained, insert};
