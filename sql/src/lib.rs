@@ -2,6 +2,7 @@
 //! ([`plan_query`], [`plan_train`]).
 
 pub mod ast;
+mod chain;
 mod cursor;
 pub mod error;
 mod functions;

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::ast::{NotYet, QueryStatement, Statement};
+use crate::chain;
 use crate::cursor::Cursor;
 use crate::error::{Result, SqlError};
 use crate::name::Version;
@@ -64,6 +65,7 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>> {
 }
 
 fn statement(source: &Source<'_>, range: Range<usize>) -> Result<Statement> {
+    chain::check(source, range.clone())?;
     let mut at = Cursor::new(source, range.clone());
     if let Some(parsed) = ours(&mut at)? {
         at.end()?;

@@ -28,6 +28,7 @@ pub fn run(workers: &Runtime, serve_settings: &Serve, settings: &Settings) -> Re
     let clients = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("sinew-clients")
+        .thread_stack_size(crate::daemon::STACK)
         .enable_all()
         .build()
         .map_err(|source| SinewError::Io { what: "starting threads".into(), source })?;
