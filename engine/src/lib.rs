@@ -29,4 +29,4 @@ pub mod warehouse;
 pub use codec::codec;
 pub use config::SessionOptions;
 pub use error::{Result, SinewError};
-pub use session::{Execution, ExecutionKind, Host, Interrupted, Session, Statements, environment};
+pub use session::{Execution, ExecutionKind, Host, Interrupted, Session, Statements, devices, environment};

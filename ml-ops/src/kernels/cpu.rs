@@ -11,7 +11,7 @@ use super::linear::Linear;
 use super::moments::Moments;
 use super::scores::{Scorer, Scores};
 use super::softmax::Softmax;
-use crate::backend::Backend;
+use crate::backend::{Backend, Ran};
 use crate::block::{Block, Label};
 use crate::error::{MlError, Result};
 use crate::fold::{Curvature, Fold, Kernel, Layout};
@@ -104,8 +104,9 @@ impl Backend for Cpu {
         &self.name
     }
 
-    async fn fold(&self, fold: &Fold, blocks: &[Block], into: &mut Partial) -> Result<()> {
-        self.fold_blocks(fold, blocks, into)
+    async fn fold(&self, fold: &Fold, blocks: &[Block], into: &mut Partial) -> Result<Ran> {
+        self.fold_blocks(fold, blocks, into)?;
+        Ok(Ran { device: self.name.clone(), warning: None })
     }
 }
 
