@@ -35,12 +35,14 @@ pub enum OptionKind {
     Text,
     /// `true` or `false`.
     Switch,
+    /// One of some words.
+    Word(&'static [&'static str]),
     /// Text that is never shown. It has no flag: other users of a machine can read command lines.
     Secret,
 }
 
 /// Every option, in the order of the manual.
-pub static OPTIONS: [OptionSpec; 29] = [
+pub static OPTIONS: [OptionSpec; 33] = [
     OptionSpec {
         name: "threads",
         kind: OptionKind::Count(1, 1024),
@@ -71,6 +73,36 @@ pub static OPTIONS: [OptionSpec; 29] = [
         at_start: false,
         doc: "Seconds between two checkpoints of a training, from which it can go on after its process died \
               (warehouse.md); 0 means after every step.",
+    },
+    OptionSpec {
+        name: "device",
+        kind: OptionKind::Text,
+        default: "auto",
+        at_start: false,
+        doc: "Where trainings run that do not say: auto, cpu, gpu, or the name of an adapter (gpu.md).",
+    },
+    OptionSpec {
+        name: "gpu_memory_limit",
+        kind: OptionKind::Bytes,
+        default: "",
+        at_start: true,
+        doc: "Device memory in which rows stay between the steps of a training; more rows stream through. \
+              Default: four fifths of the adapter's memory.",
+    },
+    OptionSpec {
+        name: "gpu_storage",
+        kind: OptionKind::Word(&["f32", "f16", "bf16"]),
+        default: "f32",
+        at_start: true,
+        doc: "How device memory holds numbers: f32, or with fewer digits and half the bytes f16 (11 binary digits) \
+              or bf16 (8).",
+    },
+    OptionSpec {
+        name: "gpu_allow_software",
+        kind: OptionKind::Switch,
+        default: "false",
+        at_start: true,
+        doc: "Whether adapters that are software count as GPUs; for tests.",
     },
     OptionSpec {
         name: "spill_dir",
@@ -193,6 +225,10 @@ impl OptionSpec {
                 "true" | "1" | "on" | "yes" => Ok("true".into()),
                 "false" | "0" | "off" | "no" => Ok("false".into()),
                 _ => refuse("true or false".into()),
+            },
+            OptionKind::Word(words) => match words.iter().find(|word| word.eq_ignore_ascii_case(value)) {
+                Some(word) => Ok((*word).into()),
+                None => refuse(format!("one of {}", words.join(", "))),
             },
             OptionKind::Text | OptionKind::Secret if value.is_empty() => refuse("a text that is not empty".into()),
             OptionKind::Text | OptionKind::Secret => Ok(value.into()),
@@ -327,6 +363,27 @@ impl SessionOptions {
         self.number("checkpoint_interval").unwrap_or(30)
     }
 
+    /// The device of trainings that do not say.
+    pub fn device(&self) -> &str {
+        self.text("device").unwrap_or("auto")
+    }
+
+    /// How GPUs are used.
+    #[cfg(feature = "gpu")]
+    pub fn gpu(&self) -> sinew_ml::gpu::GpuOptions {
+        use sinew_ml::gpu::{Cell, GpuOptions};
+        GpuOptions {
+            memory_limit: self.number("gpu_memory_limit"),
+            storage: match self.text("gpu_storage") {
+                Some("f16") => Cell::F16,
+                Some("bf16") => Cell::Bf16,
+                _ => Cell::F32,
+            },
+            software: self.text("gpu_allow_software") == Some("true"),
+            ..GpuOptions::default()
+        }
+    }
+
     /// Folder for rows that do not fit into memory; `None` means the system's.
     pub fn spill_dir(&self) -> Option<&str> {
         self.text("spill_dir")
@@ -445,6 +502,7 @@ pub fn manual() -> String {
             OptionKind::Text => "text".into(),
             OptionKind::Switch => "`true` or `false`".into(),
             OptionKind::Secret => "text, shown as `***`".into(),
+            OptionKind::Word(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         };
         let flag = if spec.has_flag() { format!("`{}`", spec.flag()) } else { "none".into() };
         let default = if spec.default.is_empty() { "see below".into() } else { format!("`{}`", spec.default) };

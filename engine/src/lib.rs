@@ -32,4 +32,4 @@ pub use codec::codec;
 pub use config::SessionOptions;
 pub use error::{Result, SinewError};
 pub use frame::{Learn, Trained};
-pub use session::{Execution, ExecutionKind, Host, Interrupted, Session, Statements, environment};
+pub use session::{Execution, ExecutionKind, Host, Interrupted, Session, Statements, devices, environment};

@@ -10,7 +10,8 @@ pub fn families() -> String {
         "# Model families\n\n\
          What can be named after `USING`, or as `model_type`. Names and options are read in any case; an option can \
          be written by its name or by any of its aliases. [objectives.md](objectives.md) says what each family \
-         minimises, `SHOW MODEL FAMILIES` shows this table in a session.\n",
+         minimises, `SHOW MODEL FAMILIES` shows this table in a session. Every family also takes \
+         `device`: auto, cpu, gpu or the name of an adapter ([gpu.md](gpu.md)).\n",
     );
     for family in FAMILIES {
         text += &format!("\n## {}\n\n{}\n\n", family.name(), family.doc());

@@ -17,7 +17,6 @@ use datafusion::prelude::SessionConfig;
 use parking_lot::Mutex;
 use sinew::storage::roots::Travelling;
 use sinew::{Result, SessionOptions};
-use sinew_ml::kernels::Cpu;
 use sinew_ml::operators::Local;
 use sinew_ml::runtime::TrainRuntime;
 use sinew_ml::store::BlockStore;
@@ -47,7 +46,8 @@ impl Resources {
         let query_bytes = options.memory_limit().saturating_sub(cache_bytes).max(1 << 20);
         let pool = GreedyMemoryPool::new(usize::try_from(cache_bytes).unwrap_or(usize::MAX));
         let store = Arc::new(BlockStore::with_pool(Arc::new(pool)));
-        let training = Arc::new(TrainRuntime::new(Arc::new(Cpu::new()), Arc::clone(&store), Arc::new(Local)));
+        let devices = Arc::new(sinew::devices(options));
+        let training = Arc::new(TrainRuntime::with_devices(devices, Arc::clone(&store), Arc::new(Local)));
         let config: ConfigProducer = Arc::new(move || {
             let mut config = SessionConfig::new_with_ballista()
                 .with_extension(Arc::clone(&training))

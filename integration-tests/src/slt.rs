@@ -106,10 +106,28 @@ fn portable(text: &str, folders: &[(&str, String)]) -> String {
         text.replace(path, name).replace(path.trim_start_matches('/'), name)
     });
     let mut text = without_runs(&named);
+    text = without_reasons(&text);
     for device in ["portable", "avx2", "avx512"] {
         text = text.replace(&format!("cpu ({device})"), "cpu");
     }
     text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// The text without why `auto` took which device: it differs by machine and topology.
+fn without_reasons(text: &str) -> String {
+    let mut parts = text.split("device=");
+    let mut out = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        out.push_str("device=");
+        match part.split_once(']') {
+            Some((reason, rest)) if reason.contains("[auto") || reason.starts_with("auto [") => {
+                out.push_str("cpu");
+                out.push_str(rest);
+            }
+            _ => out.push_str(part),
+        }
+    }
+    out
 }
 
 /// The text with `*` for the names of runs, `<12 hex>-<8 hex>-<16 hex>`.

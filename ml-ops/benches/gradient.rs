@@ -33,6 +33,7 @@ fn table(rows: usize, columns: usize, classes: u32) -> Vec<Block> {
                 weight: None,
                 role: None,
                 hash: None,
+                origin: Default::default(),
             }
         })
         .collect()

@@ -9,6 +9,8 @@
 //! ```
 //! A code at or above the feature's number of categories means "none of them": all indicators are zero.
 
+use std::sync::{Arc, Weak};
+
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, UInt8Type, UInt32Type};
@@ -61,6 +63,30 @@ pub struct Block {
     pub role: Option<ScalarBuffer<u8>>,
     /// Row hashes; `None` where nothing needs them.
     pub hash: Option<ScalarBuffer<u32>>,
+    /// The arrays it was made of.
+    pub origin: Origin,
+}
+
+/// The arrays a block was made of, without keeping them: the same arrays are the same rows, and when they are gone
+/// a copy of them on a device is of no use.
+#[derive(Clone, Debug, Default)]
+pub struct Origin(Vec<Weak<dyn Array>>);
+
+impl Origin {
+    /// Whether the block came from nowhere that could come again.
+    pub fn is_unknown(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether somebody still has all of the arrays.
+    pub fn is_alive(&self) -> bool {
+        self.0.iter().all(|array| array.strong_count() > 0)
+    }
+
+    /// Addresses of the arrays. They belong to no others while this exists.
+    pub fn addresses(&self) -> Vec<usize> {
+        self.0.iter().map(|array| Weak::as_ptr(array).cast::<()>() as usize).collect()
+    }
 }
 
 impl Block {
@@ -76,6 +102,7 @@ impl Block {
             weight: None,
             role: None,
             hash: None,
+            origin: Origin(batch.columns().iter().map(Arc::downgrade).collect()),
         };
         for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
             match field.name().as_str() {

@@ -124,6 +124,16 @@ pub enum MlError {
         /// What does not fit.
         reason: String,
     },
+    /// A GPU is asked for, and there is none.
+    #[error(
+        "SINEW-2015: device = '{device}' cannot be used: {reason}; SHOW DEVICES lists what there is, device = 'auto' takes a GPU only where it helps"
+    )]
+    NoDevice {
+        /// The device as written.
+        device: String,
+        /// Why there is none.
+        reason: String,
+    },
     /// A broken promise between two parts of this crate; please report it.
     #[error("SINEW-2099: internal error: {0}")]
     Internal(String),

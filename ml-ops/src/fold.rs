@@ -133,7 +133,7 @@ pub enum Kernel {
 }
 
 /// Losses of a single margin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Loss {
     /// `(m - y)^2 / 2`, derivative `m - y`.
     Squared,

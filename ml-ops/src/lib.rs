@@ -3,12 +3,15 @@
 pub mod backend;
 pub mod block;
 pub mod columns;
+pub mod device;
 pub mod error;
 pub mod exact;
 pub mod families;
 pub mod family;
 pub mod fold;
 pub mod functions;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod kernels;
 pub mod linalg;
 pub mod metrics;

@@ -10,6 +10,7 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::backend::Backend;
+use crate::device::Devices;
 use crate::error::MlError;
 use crate::operators::parcel::Parcels;
 use crate::store::BlockStore;
@@ -38,8 +39,8 @@ pub trait StepRunner: Debug + Send + Sync {
 /// Set once for each process, as an extension of every session's config.
 #[derive(Debug)]
 pub struct TrainRuntime {
-    /// The device that kernels run on.
-    pub backend: Arc<dyn Backend>,
+    /// The devices that kernels run on.
+    pub devices: Arc<Devices>,
     /// Blocks that stay between passes.
     pub store: Arc<BlockStore>,
     /// Where steps run; used by the process that hosts the session.
@@ -49,9 +50,14 @@ pub struct TrainRuntime {
 }
 
 impl TrainRuntime {
-    /// A runtime that keeps nothing yet.
+    /// A runtime that keeps nothing yet, with one device.
     pub fn new(backend: Arc<dyn Backend>, store: Arc<BlockStore>, runner: Arc<dyn StepRunner>) -> Self {
-        Self { backend, store, runner, parcels: Parcels::default() }
+        Self::with_devices(Arc::new(Devices::only(backend)), store, runner)
+    }
+
+    /// A runtime that keeps nothing yet.
+    pub fn with_devices(devices: Arc<Devices>, store: Arc<BlockStore>, runner: Arc<dyn StepRunner>) -> Self {
+        Self { devices, store, runner, parcels: Parcels::default() }
     }
 
     /// The runtime of the session a task belongs to.

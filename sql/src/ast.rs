@@ -41,6 +41,8 @@ pub enum Statement {
     },
     /// `SHOW MODEL FAMILIES`.
     ShowModelFamilies,
+    /// `SHOW DEVICES`.
+    ShowDevices,
     /// `DESCRIBE MODEL reference`.
     DescribeModel(ModelRef),
     /// `SHOW CREATE MODEL reference`.
@@ -171,6 +173,7 @@ impl fmt::Display for Statement {
             Self::ShowModels { like: Some(like) } => write!(f, "SHOW MODELS LIKE {}", text(like)),
             Self::ShowVersions { name } => write!(f, "SHOW VERSIONS OF MODEL {}", quote(name)),
             Self::ShowModelFamilies => f.write_str("SHOW MODEL FAMILIES"),
+            Self::ShowDevices => f.write_str("SHOW DEVICES"),
             Self::DescribeModel(model) => write!(f, "DESCRIBE MODEL {}", model.to_sql()),
             Self::ShowCreateModel(model) => write!(f, "SHOW CREATE MODEL {}", model.to_sql()),
             Self::DropModel { if_exists, name, version } => {

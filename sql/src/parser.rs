@@ -223,7 +223,7 @@ fn show(at: &mut Cursor<'_, '_>) -> Result<Option<Statement>> {
         return Ok(Some(Statement::NotYet(NotYet::new("SHOW TRAINING", hint))));
     }
     if at.take_words(&["SHOW", "DEVICES"]) {
-        return Ok(Some(Statement::NotYet(NotYet::new("SHOW DEVICES", "training runs on the CPU"))));
+        return Ok(Some(Statement::ShowDevices));
     }
     Ok(None)
 }

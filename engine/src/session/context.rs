@@ -17,6 +17,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use sinew_ml::device::Devices;
 use sinew_ml::kernels::Cpu;
 use sinew_ml::operators::{Local, TrainPlanner};
 use sinew_ml::runtime::{StepRunner, TrainRuntime};
@@ -108,6 +109,18 @@ pub fn environment(options: &SessionOptions, bound: Roots) -> Result<RuntimeEnvB
     })
 }
 
+/// The devices of a process with these options; none is opened yet.
+#[cfg(feature = "gpu")]
+pub fn devices(options: &SessionOptions) -> Devices {
+    Devices::with_gpus(Arc::new(Cpu::new()), options.gpu())
+}
+
+/// The devices of a process with these options: this program was built without GPU support.
+#[cfg(not(feature = "gpu"))]
+pub fn devices(_: &SessionOptions) -> Devices {
+    Devices::only(Arc::new(Cpu::new()))
+}
+
 /// What all sessions of a process share: memory, spill files, object stores, resident rows.
 #[derive(Clone, Debug)]
 pub struct Resources {
@@ -135,7 +148,8 @@ impl Resources {
         let runtime = environment(options, Roots::default())?.with_memory_pool(Arc::new(pool));
         let store = Arc::new(BlockStore::default());
         store.keep(options.cache_limit());
-        let training = Arc::new(TrainRuntime::new(Arc::new(Cpu::new()), store, Arc::clone(&host.runner)));
+        let devices = Arc::new(devices(options));
+        let training = Arc::new(TrainRuntime::with_devices(devices, store, Arc::clone(&host.runner)));
         let (roots, keepers) = (Arc::new(Roots::of(options)?), Arc::default());
         Ok(Self { host, runtime: runtime.build_arc()?, training, keepers, roots })
     }
@@ -160,6 +174,11 @@ impl Resources {
         if let Some(slots) = self.host.runner.slots() {
             context.state_ref().write().config_mut().options_mut().execution.target_partitions = slots.max(1);
         }
+    }
+
+    /// The devices of this process.
+    pub fn devices(&self) -> &Devices {
+        &self.training.devices
     }
 
     /// Those who keep checkpoints.

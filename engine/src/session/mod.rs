@@ -26,7 +26,7 @@ use sinew_sql::Statement;
 
 pub(crate) use bound::{Bound, numbered};
 pub(crate) use context::{CATALOG, SCHEMA};
-pub use context::{Host, environment};
+pub use context::{Host, devices, environment};
 pub use execution::{Execution, ExecutionKind, Statements};
 pub(crate) use home::Home;
 #[cfg(test)]
@@ -313,6 +313,7 @@ impl Session {
                 None => return Err(unknown_model(&name, &self.models().list().await?)),
             },
             Statement::ShowModelFamilies => show::families()?,
+            Statement::ShowDevices => show::devices(&self.inner.resources.devices().list().await)?,
             Statement::DescribeModel(reference) => {
                 let (info, model) = models::load_model(self, &reference).await?;
                 show::describe(&reference.name, &info, &model)?

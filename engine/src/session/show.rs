@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
+use sinew_ml::device::{DeviceInfo, DeviceRates};
 use sinew_ml::families::FAMILIES;
 use sinew_ml::family::Task;
 use sinew_ml::model::Model;
@@ -99,6 +100,28 @@ pub fn families() -> Result<RecordBatch> {
         ("task", texts(FAMILIES.iter().map(|f| Some(task(f.task()))))),
         ("options", texts(FAMILIES.iter().map(|f| Some(f.params().iter().map(option).collect::<Vec<_>>().join("\n"))))),
         ("doc", texts(FAMILIES.iter().map(|f| Some(f.doc())))),
+    ])
+}
+
+/// `SHOW DEVICES`: one row for each device of this process, with what it was measured to do and what it did.
+pub fn devices(all: &[DeviceInfo]) -> Result<RecordBatch> {
+    let gigabytes = |rate: fn(&DeviceRates) -> f64| -> ArrayRef {
+        Arc::new(all.iter().map(|d| d.rates.as_ref().map(|r| rate(r) / 1e9)).collect::<Float64Array>())
+    };
+    batch(vec![
+        ("name", texts(all.iter().map(|d| Some(&d.name)))),
+        ("kind", texts(all.iter().map(|d| Some(&d.kind)))),
+        ("driver", texts(all.iter().map(|d| Some(&d.driver)))),
+        ("memory_bytes", maybe_ints(all.iter().map(|d| d.memory))),
+        ("state", texts(all.iter().map(|d| Some(&d.state)))),
+        ("upload_gb_s", gigabytes(|rates| rates.upload)),
+        ("gradient_gb_s", gigabytes(|rates| rates.gradient)),
+        ("product_gflop_s", gigabytes(|rates| rates.product)),
+        ("folds", ints(all.iter().map(|d| d.folds))),
+        ("fallbacks", ints(all.iter().map(|d| d.fallbacks))),
+        ("uploaded_bytes", ints(all.iter().map(|d| d.uploaded_bytes))),
+        ("resident_bytes", ints(all.iter().map(|d| d.resident_bytes))),
+        ("busy_seconds", Arc::new(all.iter().map(|d| Some(d.busy_seconds)).collect::<Float64Array>())),
     ])
 }
 

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use sinew_ml::columns::Columns;
+use sinew_ml::device::Device;
 use sinew_ml::model::Model;
 use sinew_ml::operators::TrainNode;
 use sinew_ml::runtime::TrainRuntime;
@@ -220,12 +221,20 @@ async fn plan(session: &Session, train: &TrainStatement, way: Way) -> Result<Log
     let planned = look_up(session, train).await?;
     session.roots().admit_plan(&planned.query)?;
     session.tables().refresh_scans(&planned.query, &[]).await?;
-    let spec = spec(&planned, way)?;
+    let spec = spec(session, &planned, way)?;
     let node = TrainNode::new(Arc::new(spec), planned.query)?;
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
 }
 
-fn spec(planned: &PlannedTrain, way: Way) -> Result<TrainSpec> {
+/// The device of trainings that do not say, as `SET sinew.device` says now.
+fn usual_device(session: &Session) -> Result<Device> {
+    let state = session.context().state();
+    let options = state.config_options().extensions.get::<SessionOptions>();
+    Ok(Device::parse(options.unwrap_or(session.options()).device())?)
+}
+
+fn spec(session: &Session, planned: &PlannedTrain, way: Way) -> Result<TrainSpec> {
+    let device = planned.device.clone().map_or_else(|| usual_device(session), Ok)?;
     let columns = Columns::assign(
         planned.query.schema().as_arrow(),
         planned.family.task(),
@@ -246,6 +255,7 @@ fn spec(planned: &PlannedTrain, way: Way) -> Result<TrainSpec> {
         engine_version: env!("CARGO_PKG_VERSION").into(),
         volatile: is_volatile(&planned.query)?,
         checkpoint_interval: way.checkpoint_interval,
+        device,
         resume: way.resume,
     })
 }

@@ -67,6 +67,12 @@ impl Grid {
         (a.mul_add(b, magic).to_bits() as i64).wrapping_sub(magic.to_bits() as i64)
     }
 
+    /// The count of units nearest to a sum that was added elsewhere; it may be many times [`Self::bound`].
+    #[inline]
+    pub fn count(self, sum: f64) -> i128 {
+        (sum / self.unit()).round_ties_even() as i128
+    }
+
     /// The sum of `count` units as a double, rounded once.
     #[inline]
     pub fn value(self, count: i128) -> f64 {

@@ -12,7 +12,7 @@ use super::moments::Moments;
 use super::network::{Lesson, Processor};
 use super::scores::{Scorer, Scores};
 use super::softmax::Softmax;
-use crate::backend::Backend;
+use crate::backend::{Backend, Ran};
 use crate::block::{Block, Label};
 use crate::error::{MlError, Result};
 use crate::fold::{Curvature, Fold, Kernel, Layout};
@@ -115,9 +115,11 @@ impl Backend for Cpu {
         &self.name
     }
 
-    async fn fold(&self, fold: &Fold, blocks: &[Block], into: &mut Partial) -> Result<()> {
+    async fn fold(&self, fold: &Fold, blocks: &[Block], into: &mut Partial) -> Result<Ran> {
+        let ran = Ran { device: self.name.clone(), warning: None };
         if !matches!(fold.kernel, Kernel::Lesson { .. }) {
-            return self.fold_blocks(fold, blocks, into);
+            self.fold_blocks(fold, blocks, into)?;
+            return Ok(ran);
         }
         check_fold(fold, blocks, into)?;
         for block in blocks.iter().filter(|block| block.rows > 0) {
@@ -128,7 +130,7 @@ impl Backend for Cpu {
             }
             lesson.finish(into);
         }
-        Ok(())
+        Ok(ran)
     }
 }
 

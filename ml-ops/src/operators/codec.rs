@@ -58,8 +58,8 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
                 Arc::new(TrainExec::new(Arc::new(spec), input, &device))
             }
             GRADIENT => {
-                let pass = postcard::from_bytes(data).map_err(|e| damaged(&e))?;
-                Arc::new(GradientExec::new(input, pass))
+                let (pass, placement) = postcard::from_bytes(data).map_err(|e| damaged(&e))?;
+                Arc::new(GradientExec::new(input, pass).placed(placement))
             }
             MERGE => Arc::new(MergeExec::new(input)),
             SHARD => Arc::new(ShardExec::new(input, from_json(data)?)),
@@ -82,7 +82,8 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
         let (tag, data) = if let Some(train) = node.downcast_ref::<TrainExec>() {
             (TRAIN, to_json(&(train.spec().as_ref(), train.device()))?)
         } else if let Some(gradient) = node.downcast_ref::<GradientExec>() {
-            (GRADIENT, postcard::to_allocvec(gradient.pass()).map_err(|e| damaged(&e))?)
+            let parts = (gradient.pass(), gradient.placement());
+            (GRADIENT, postcard::to_allocvec(&parts).map_err(|e| damaged(&e))?)
         } else if node.is::<MergeExec>() {
             (MERGE, Vec::new())
         } else if let Some(shard) = node.downcast_ref::<ShardExec>() {

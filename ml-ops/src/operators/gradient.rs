@@ -1,20 +1,21 @@
 //! One pass over the rows: what every block contributes, merged into one partial for each partition.
 //!
 //! The pass is plain data, so the operator means the same wherever it runs. Its output is one row,
-//! `(partial, rows, units, loaded, resident_bytes)`: the encoded result, the rows and units it covers, which
-//! the driver checks, how many of the units had to be read, and what the process keeps resident.
+//! `(partial, rows, units, loaded, resident_bytes, device, warning)`: the encoded result, the rows and units it
+//! covers, which the driver checks, how many of the units had to be read, what the process keeps resident, and
+//! which device it ran on.
 
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, UInt64Array};
+use datafusion::arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use futures::StreamExt;
@@ -22,8 +23,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::feature_cache::{FeatureCacheExec, LOADED};
 use super::parcel::Parcel;
+use crate::backend::{Backend, Ran};
 use crate::block::Block;
 use crate::columns::Columns;
+use crate::device::{Device, Work};
 use crate::error::MlError;
 use crate::fold::{Fold, Kernel};
 use crate::partial::Partial;
@@ -42,11 +45,21 @@ pub enum Pass {
     Fold(Fold),
 }
 
+/// Where the kernels of a pass run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The device that is asked for.
+    pub device: Device,
+    /// What decides `auto`, in the process that runs the kernels.
+    pub work: Work,
+}
+
 /// Runs a pass over the blocks below it.
 #[derive(Clone, Debug)]
 pub struct GradientExec {
     input: Arc<dyn ExecutionPlan>,
     pass: Parcel<Pass>,
+    placement: Placement,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
 }
@@ -56,17 +69,29 @@ impl GradientExec {
     pub fn new(input: Arc<dyn ExecutionPlan>, pass: Parcel<Pass>) -> Self {
         let partitions = input.output_partitioning().partition_count();
         let properties = super::properties(schema(), partitions, EmissionType::Final);
-        Self { input, pass, metrics: ExecutionPlanMetricsSet::new(), properties }
+        Self { input, pass, placement: Placement::default(), metrics: ExecutionPlanMetricsSet::new(), properties }
+    }
+
+    /// The same pass on another device.
+    pub fn placed(&self, placement: Placement) -> Self {
+        Self { placement, ..self.clone() }
+    }
+
+    /// Where its kernels run.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// Another pass over `input`. Metrics go on counting.
     pub fn next_pass(&self, input: Arc<dyn ExecutionPlan>, pass: Pass) -> Self {
-        Self { metrics: self.metrics.clone(), ..Self::new(input, Parcel::Here(Arc::new(pass))) }
+        let next = Self::new(input, Parcel::Here(Arc::new(pass)));
+        Self { metrics: self.metrics.clone(), placement: self.placement.clone(), ..next }
     }
 
     /// The same pass over other rows.
     pub fn over(&self, input: Arc<dyn ExecutionPlan>) -> Self {
-        Self { metrics: self.metrics.clone(), ..Self::new(input, self.pass.clone()) }
+        let same = Self::new(input, self.pass.clone());
+        Self { metrics: self.metrics.clone(), placement: self.placement.clone(), ..same }
     }
 
     /// The same operator with its parameters elsewhere.
@@ -114,6 +139,22 @@ pub fn covered(batch: &RecordBatch) -> Result<Vec<Vec<u64>>, MlError> {
     units.iter().map(|bytes| bytes.map(names).ok_or_else(odd)).collect()
 }
 
+/// The devices that result rows name, and what went wrong with others, each once.
+pub fn ran(batches: &[RecordBatch]) -> Vec<Ran> {
+    let mut found: Vec<Ran> = Vec::new();
+    for batch in batches {
+        let text = |i: usize| batch.columns().get(i).and_then(|a| a.as_string_opt::<i32>());
+        let (Some(devices), Some(warnings)) = (text(5), text(6)) else { continue };
+        for (device, warning) in devices.iter().zip(warnings) {
+            let ran = Ran { device: device.unwrap_or_default().into(), warning: warning.map(str::to_string) };
+            if !ran.device.is_empty() && !found.contains(&ran) {
+                found.push(ran);
+            }
+        }
+    }
+    found
+}
+
 /// The columns of a pass's result.
 pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -122,6 +163,8 @@ pub(super) fn schema() -> SchemaRef {
         Field::new("units", DataType::Binary, false),
         Field::new("loaded", DataType::UInt64, false),
         Field::new("resident_bytes", DataType::UInt64, false),
+        Field::new("device", DataType::Utf8, false),
+        Field::new("warning", DataType::Utf8, true),
     ]))
 }
 
@@ -134,8 +177,15 @@ fn loaded_by(input: &Arc<dyn ExecutionPlan>, partition: usize) -> u64 {
 
 /// Files and blocks are often ready at once, so the loops give way after each batch: a cancelled pass ends
 /// there, and the runtime's timers and signals are served.
-async fn run(pass: &Pass, mut blocks: SendableRecordBatchStream, runtime: &TrainRuntime) -> Result<(Vec<u8>, u64)> {
+async fn run(
+    pass: &Pass,
+    mut blocks: SendableRecordBatchStream,
+    runtime: &TrainRuntime,
+    placement: &Placement,
+    counts: &DeviceCounts,
+) -> Result<(Vec<u8>, u64, Ran)> {
     let mut rows = 0;
+    let mut ran = Ran::default();
     let bytes = match pass {
         Pass::Profile(columns) => {
             let mut profile = Profile::empty(columns);
@@ -157,15 +207,65 @@ async fn run(pass: &Pass, mut blocks: SendableRecordBatchStream, runtime: &Train
         }
         Pass::Fold(fold) => {
             let mut partial = Partial::empty(fold);
+            let picked = runtime.devices.pick(&placement.device, &placement.work).await?;
+            let backend = picked.backend.as_ref();
+            ran.device = backend.name().into();
+            let mut waiting = Waiting::default();
             while let Some(batch) = blocks.next().await.transpose()? {
                 tokio::task::yield_now().await;
                 rows += batch.num_rows() as u64;
-                runtime.backend.fold(fold, &[Block::from_batch(&batch)?], &mut partial).await?;
+                waiting.blocks.push(Block::from_batch(&batch)?);
+                waiting.bytes += batch.get_array_memory_size();
+                waiting.batches.push(batch);
+                if waiting.bytes > backend.batch_bytes() {
+                    waiting.fold(backend, fold, &mut partial, &mut ran, counts).await?;
+                }
             }
+            waiting.fold(backend, fold, &mut partial, &mut ran, counts).await?;
             postcard::to_allocvec(&partial)
         }
     };
-    Ok((bytes.map_err(|e| MlError::Internal(format!("encoding a partial: {e}")))?, rows))
+    Ok((bytes.map_err(|e| MlError::Internal(format!("encoding a partial: {e}")))?, rows, ran))
+}
+
+/// Blocks that wait for a call of the device. The batches are kept with them: a device knows blocks by their arrays.
+#[derive(Default)]
+struct Waiting {
+    blocks: Vec<Block>,
+    batches: Vec<RecordBatch>,
+    bytes: usize,
+}
+
+impl Waiting {
+    async fn fold(
+        &mut self,
+        backend: &dyn Backend,
+        fold: &Fold,
+        partial: &mut Partial,
+        ran: &mut Ran,
+        counts: &DeviceCounts,
+    ) -> Result<()> {
+        let Waiting { blocks, batches, .. } = std::mem::take(self);
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let done = backend.fold(fold, &blocks, partial).await?;
+        drop(batches);
+        let on_gpu = done.device.starts_with("gpu");
+        counts.gpu.add(usize::from(on_gpu));
+        counts.cpu.add(usize::from(!on_gpu));
+        counts.fallbacks.add(usize::from(done.warning.is_some()));
+        let warning = ran.warning.take().or(done.warning);
+        *ran = Ran { device: done.device, warning };
+        Ok(())
+    }
+}
+
+/// Calls of devices, for EXPLAIN ANALYZE.
+struct DeviceCounts {
+    gpu: Count,
+    cpu: Count,
+    fallbacks: Count,
 }
 
 impl ExecutionPlan for GradientExec {
@@ -197,7 +297,8 @@ impl ExecutionPlan for GradientExec {
         children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(super::only_child(self.name(), children)?, self.pass.clone())))
+        let same = Self::new(super::only_child(self.name(), children)?, self.pass.clone());
+        Ok(Arc::new(same.placed(self.placement.clone())))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -211,10 +312,14 @@ impl ExecutionPlan for GradientExec {
         let blocks = self.input.execute(partition, Arc::clone(&context))?;
         let (pass, input) = (self.pass.clone(), Arc::clone(&self.input));
         let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let placement = self.placement.clone();
+        let count = |name| MetricBuilder::new(&self.metrics).counter(name, partition);
+        let counts =
+            DeviceCounts { gpu: count("gpu_calls"), cpu: count("cpu_calls"), fallbacks: count("gpu_fallbacks") };
         let output = futures::stream::once(async move {
             let timer = baseline.elapsed_compute().timer();
             let pass = pass.open(&runtime, &context).await?;
-            let (bytes, rows) = run(&pass, blocks, &runtime).await?;
+            let (bytes, rows, ran) = run(&pass, blocks, &runtime, &placement, &counts).await?;
             timer.done();
             baseline.record_output(1);
             let partial: ArrayRef = Arc::new(BinaryArray::from_vec(vec![&bytes]));
@@ -222,7 +327,9 @@ impl ExecutionPlan for GradientExec {
             let units: ArrayRef = Arc::new(BinaryArray::from_vec(vec![&units]));
             let loaded: ArrayRef = Arc::new(UInt64Array::from(vec![loaded_by(&input, partition)]));
             let bytes: ArrayRef = Arc::new(UInt64Array::from(vec![runtime.store.bytes()]));
-            Ok(RecordBatch::try_new(schema(), vec![partial, rows, units, loaded, bytes])?)
+            let device: ArrayRef = Arc::new(StringArray::from(vec![ran.device]));
+            let warning: ArrayRef = Arc::new(StringArray::from(vec![ran.warning]));
+            Ok(RecordBatch::try_new(schema(), vec![partial, rows, units, loaded, bytes, device, warning])?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), output)))
     }

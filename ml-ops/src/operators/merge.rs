@@ -5,10 +5,11 @@
 //! ```
 //! For parameters so many that the partials of all tasks together would be too much for one process.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, UInt64Array};
+use datafusion::arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, UInt64Array};
 use datafusion::arrow::datatypes::UInt64Type;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
@@ -24,7 +25,8 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
-use super::gradient::{GradientExec, schema};
+use super::gradient::{GradientExec, ran, schema};
+use crate::backend::Ran;
 use crate::error::MlError;
 use crate::partial::Partial;
 
@@ -60,8 +62,13 @@ async fn merge(mut rows: SendableRecordBatchStream) -> Result<Option<RecordBatch
     let odd = || MlError::Internal("a pass returned something other than partials".into());
     let mut total: Option<Partial> = None;
     let (mut units, mut sums) = (Vec::new(), [0u64; 3]);
+    let (mut devices, mut problem) = (BTreeSet::new(), None);
     while let Some(batch) = rows.next().await.transpose()? {
-        let [partials, rows, names, loaded, bytes] = batch.columns() else { return Err(odd().into()) };
+        let [partials, rows, names, loaded, bytes, ..] = batch.columns() else { return Err(odd().into()) };
+        for Ran { device, warning } in ran(std::slice::from_ref(&batch)) {
+            devices.insert(device);
+            problem = problem.or(warning);
+        }
         let partials = partials.as_binary_opt::<i32>().ok_or_else(odd)?;
         let names = names.as_binary_opt::<i32>().ok_or_else(odd)?;
         for row in 0..batch.num_rows() {
@@ -81,7 +88,10 @@ async fn merge(mut rows: SendableRecordBatchStream) -> Result<Option<RecordBatch
     let bytes = total.encode()?;
     let binary = |bytes: &[u8]| -> ArrayRef { Arc::new(BinaryArray::from_vec(vec![bytes])) };
     let number = |value: u64| -> ArrayRef { Arc::new(UInt64Array::from(vec![value])) };
-    let columns = vec![binary(&bytes), number(sums[0]), binary(&units), number(sums[1]), number(sums[2])];
+    let device: ArrayRef = Arc::new(StringArray::from(vec![devices.into_iter().collect::<Vec<_>>().join(", ")]));
+    let warning: ArrayRef = Arc::new(StringArray::from(vec![problem]));
+    let columns =
+        vec![binary(&bytes), number(sums[0]), binary(&units), number(sums[1]), number(sums[2]), device, warning];
     Ok(Some(RecordBatch::try_new(schema(), columns)?))
 }
 

@@ -8,10 +8,13 @@ use datafusion::error::Result;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::{TrainExec, TrainNode};
+use crate::device::{Device, Work};
 use crate::runtime::TrainRuntime;
+use crate::training::TrainSpec;
 
 /// Plans [`TrainNode`] as `TrainExec <- GradientExec <- FeatureCacheExec <- the query`.
 #[derive(Debug, Default)]
@@ -32,8 +35,27 @@ impl ExtensionPlanner for TrainPlanner {
             return Ok(None);
         };
         let partitions = state.config().target_partitions();
-        let runtime = state.config().get_extension::<TrainRuntime>();
-        let device = runtime.as_ref().map_or("unknown", |runtime| runtime.backend.name());
-        Ok(Some(Arc::new(TrainExec::over(Arc::clone(&node.spec), Arc::clone(input), partitions, device))))
+        let device = match state.config().get_extension::<TrainRuntime>() {
+            Some(runtime) => device(&runtime, &node.spec, input).await?,
+            None => "unknown".into(),
+        };
+        Ok(Some(Arc::new(TrainExec::over(Arc::clone(&node.spec), Arc::clone(input), partitions, &device))))
     }
+}
+
+/// The device as it looks before the first row is read, and why it.
+async fn device(runtime: &TrainRuntime, spec: &TrainSpec, input: &Arc<dyn ExecutionPlan>) -> Result<String> {
+    if runtime.runner.slots().is_some() && spec.device != Device::Cpu {
+        return Ok(format!("{} [chosen by each executor]", spec.device));
+    }
+    let statistics = StatisticsContext::default().compute(input.as_ref(), &StatisticsArgs::default()).ok();
+    let rows = statistics.and_then(|s| s.num_rows.get_value().copied());
+    let work = Work {
+        rows: rows.map(|rows| rows as u64),
+        columns: spec.columns.features.len() as u64,
+        outputs: spec.params.int("k").unwrap_or(1).max(1) as u64,
+        passes: spec.params.int("max_iter").unwrap_or(1).clamp(1, 30) as u64,
+        processes: 1,
+    };
+    Ok(runtime.devices.pick(&spec.device, &work).await?.to_string())
 }

@@ -11,6 +11,8 @@ pub mod means;
 pub mod report;
 mod spec;
 
+use std::collections::BTreeSet;
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -25,6 +27,7 @@ use tokio::sync::mpsc::Sender;
 
 pub use spec::TrainSpec;
 
+use crate::device::{Device, Work};
 use crate::error::{MlError, Result};
 use crate::family::{Family, Learner, Setup, Weights, find};
 use crate::fold::{Fold, Kernel, RoleSet};
@@ -32,7 +35,7 @@ use crate::kernels::Isa;
 use crate::metrics;
 use crate::model::{DataSummary, FORMAT, IterationRecord, Manifest, Model};
 use crate::objective::Want;
-use crate::operators::{FeatureCacheExec, GradientExec, Parcel, Pass, Sources, Stage, results};
+use crate::operators::{FeatureCacheExec, GradientExec, Parcel, Pass, Placement, Sources, Stage, ran, results};
 use crate::optimizer::{Ask, Iteration, Outcome};
 use crate::partial::Partial;
 use crate::prepare::Frozen;
@@ -63,7 +66,39 @@ pub struct Run {
     /// Rows of every pass so far; each must see the same.
     rows: Option<u64>,
     passes: Count,
+    used: Used,
 }
+
+/// What is known of the devices of a run.
+#[derive(Default)]
+struct Used {
+    /// Where kernels are to run.
+    placement: Placement,
+    /// Devices that ran kernels since the iteration before.
+    now: BTreeSet<String>,
+    /// GPUs that ran kernels of this run.
+    gpus: BTreeSet<String>,
+    /// What went wrong with devices.
+    warnings: BTreeSet<String>,
+    /// Kernels that the GPU left to the CPU.
+    refused: Vec<Discriminant<Kernel>>,
+}
+
+impl Used {
+    /// Whether this process's GPU is to run a kernel: it wants all rows in one call.
+    fn gathers(&self, kernel: &Kernel) -> bool {
+        let gpu = matches!(self.placement.device, Device::Gpu | Device::Named(_));
+        let never = matches!(kernel, Kernel::Moments { .. } | Kernel::Scores { .. } | Kernel::Candidates { .. });
+        gpu && !never && self.warnings.is_empty() && !self.refused.contains(&discriminant(kernel))
+    }
+
+    fn names(&self) -> String {
+        self.now.iter().cloned().collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Passes of a training that is expected to take as many as it may.
+const LIKELY_PASSES: i64 = 30;
 
 /// Releases a run's rows however it ends.
 struct Lease {
@@ -109,7 +144,19 @@ pub async fn train(
     let mut lease = Lease { runtime: Arc::clone(&runtime), run: own.clone(), rows: shared, ended: false };
     let family = find(&spec.family)?;
     let cache = Arc::new(cache.with_key(own));
-    let mut run = Run { spec, family, gradient, cache, sources, runtime, entry, context, rows: None, passes };
+    let mut run = Run {
+        spec,
+        family,
+        gradient,
+        cache,
+        sources,
+        runtime,
+        entry,
+        context,
+        rows: None,
+        passes,
+        used: Used::default(),
+    };
     run.whole(rows).await?;
     lease.ended = true;
     Ok(())
@@ -119,6 +166,7 @@ impl Run {
     async fn whole(&mut self, rows: Sender<datafusion::error::Result<RecordBatch>>) -> Result<()> {
         let (setup, frozen, dropped) = self.prepare().await?;
         let _state = self.reserve(&setup)?;
+        self.place(&setup).await?;
         let mut learner = self.family.learner(&setup)?;
         let origin = Origin::of(&self.spec, &setup, &learner, &self.sources.files())?;
         let mut log = Log {
@@ -171,6 +219,31 @@ impl Run {
         };
         debug!("run {}: {} passes over {} rows", self.spec.run, self.passes.value(), setup.bounds.rows);
         log.finish(model.to_bytes()?).await
+    }
+
+    /// Chooses the device of this process, or asks each executor to choose its own.
+    async fn place(&mut self, setup: &Setup) -> Result<()> {
+        let outputs = match self.family.task() {
+            Task::Classification if setup.classes > 2 => setup.classes as u64,
+            Task::Clustering => setup.params.int("k").unwrap_or(1).max(1) as u64,
+            _ => 1,
+        };
+        let passes = setup.params.int("max_iter").unwrap_or(LIKELY_PASSES).clamp(1, LIKELY_PASSES) as u64;
+        let columns = setup.layout.width() as u64;
+        let work = Work { rows: Some(setup.bounds.rows), columns, outputs, passes, processes: 1 };
+        let mut device = self.spec.device.clone();
+        if self.runtime.runner.slots().is_none() {
+            let picked = self.runtime.devices.pick(&device, &work).await?;
+            debug!("run {}: {picked}", self.spec.run);
+            if picked.backend.name() == self.runtime.devices.cpu().name() {
+                device = Device::Cpu;
+            } else if device == Device::Auto {
+                device = Device::Gpu;
+            }
+        }
+        self.used.placement = Placement { device, work };
+        self.used.now.clear();
+        Ok(())
     }
 
     /// Reads the rows, unless they are resident, and settles everything that is fitted to them.
@@ -317,6 +390,8 @@ impl Run {
             }
             if let Some(iteration) = learner.optimizer.tell(evaluation)? {
                 self.runtime.runner.iterated(self.cache.key());
+                log.run.device = self.used.names();
+                self.used.now.clear();
                 log.add(iteration).await?;
             }
             if log.clock.is_due() {
@@ -371,14 +446,27 @@ impl Run {
     async fn pass<T: DeserializeOwned>(&mut self, pass: Pass, stage: Stage) -> Result<Vec<(T, u64)>> {
         self.passes.add(1);
         let threads = self.context.session_config().target_partitions();
+        let kernel = if let Pass::Fold(fold) = &pass { Some(discriminant(&fold.kernel)) } else { None };
+        let gathers = matches!(&pass, Pass::Fold(fold) if self.used.gathers(&fold.kernel));
         let partitions = match stage {
             Stage::Sharded(_, shards) => (shards as usize).clamp(1, threads),
+            _ if self.entry.loaded() && gathers => 1,
             _ if self.entry.loaded() => self.entry.len().clamp(1, threads),
             _ => threads,
         };
         let cache = Arc::new(self.cache.next_pass(stage, partitions));
-        let plan = Arc::new(self.gradient.next_pass(cache, pass));
+        let plan = Arc::new(self.gradient.next_pass(cache, pass).placed(self.used.placement.clone()));
         let batches = self.runtime.runner.run(plan, Arc::clone(&self.context)).await?;
+        for done in ran(&batches) {
+            let on_gpu = done.device.starts_with("gpu");
+            if on_gpu {
+                self.used.gpus.insert(done.device.clone());
+            } else if let (true, Some(kernel)) = (gathers, kernel) {
+                self.used.refused.push(kernel);
+            }
+            self.used.now.insert(done.device);
+            self.used.warnings.extend(done.warning);
+        }
         results(&batches)
     }
 
@@ -395,7 +483,7 @@ impl Run {
                 rows: 0,
             },
             duration_ms: 0.0,
-            device: self.runtime.backend.name().into(),
+            device: self.runtime.devices.cpu().name().into(),
             artifact: None,
         }
     }
@@ -415,6 +503,11 @@ impl Run {
         if !outcome.converged {
             warnings.push(format!("not converged after {} iterations: {}", outcome.iterations, outcome.reason));
         }
+        if !self.used.gpus.is_empty() {
+            let names = self.used.gpus.iter().cloned().collect::<Vec<_>>().join(", ");
+            warnings.push(format!("computed in single precision on {names}: another device gives other last digits"));
+        }
+        warnings.extend(self.used.warnings.iter().cloned());
         if self.spec.volatile {
             warnings.push("the training query has a volatile function, or a LIMIT without ORDER BY: training again may give another model".into());
         }

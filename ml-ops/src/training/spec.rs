@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
+use crate::device::Device;
 use crate::family::find;
 use crate::params::Params;
 use crate::split::SplitSpec;
@@ -35,6 +36,9 @@ pub struct TrainSpec {
     /// Seconds between two checkpoints; `None` means that none are made.
     #[serde(default)]
     pub checkpoint_interval: Option<u64>,
+    /// The device that kernels should run on.
+    #[serde(default)]
+    pub device: Device,
     /// The checkpoint from which an interrupted training goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Vec<u8>>,

@@ -158,6 +158,7 @@ impl Data {
                     weight: self.weight.as_ref().map(|v| buffer(&v[range.clone()], sliced)),
                     role: self.role.as_ref().map(|v| buffer(&v[range.clone()], sliced)),
                     hash: self.hash.as_ref().map(|v| buffer(&v[range.clone()], sliced)),
+                    origin: Default::default(),
                 }
             })
             .collect()
@@ -185,7 +186,7 @@ pub fn run(cpu: &Cpu, fold: &Fold, blocks: &[Block]) -> Partial {
 }
 
 /// The label a kernel asks for: classes are the value's sign or its remainder.
-fn adapted(fold: &Fold, block: &Block) -> Block {
+pub fn adapted(fold: &Fold, block: &Block) -> Block {
     let mut block = block.clone();
     let Label::Value(v) = &block.label else { return block };
     let of = |kernel: &Kernel| match kernel {
@@ -199,6 +200,8 @@ fn adapted(fold: &Fold, block: &Block) -> Block {
     };
     if let Some(k) = classes {
         block.label = Label::Class(v.iter().map(|v| class_of(*v, k)).collect());
+        // Other rows than those of its arrays.
+        block.origin = Default::default();
     }
     block
 }

@@ -7,9 +7,10 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::ExprWithAlias;
 use sinew_ml::MlError;
+use sinew_ml::device::Device;
 use sinew_ml::error::did_you_mean;
 use sinew_ml::family::{Family, Task, find};
-use sinew_ml::params::Params;
+use sinew_ml::params::{ParamValue, Params};
 use sinew_ml::split::SplitSpec;
 
 use super::{Models, plan_statement};
@@ -35,6 +36,8 @@ pub struct PlannedTrain {
     pub family: &'static dyn Family,
     /// All its options.
     pub params: Params,
+    /// The device that the statement asks for, if it does.
+    pub device: Option<Device>,
     /// The label columns: one, or none for a clustering.
     pub labels: Vec<String>,
     /// The weight column.
@@ -61,7 +64,8 @@ pub async fn plan_train(state: &SessionState, train: &TrainStatement, models: Ar
     };
     later(family)?;
     let family = find(family)?;
-    let params = Params::resolve(family.name(), family.params(), &train.options)?;
+    let (device, options) = device(&train.options)?;
+    let params = Params::resolve(family.name(), family.params(), &options)?;
     let uses_models = !train.query.models.is_empty();
     let query = plan_statement(state, train.query.statement.clone(), uses_models, models).await?;
     unique(&query)?;
@@ -92,12 +96,29 @@ pub async fn plan_train(state: &SessionState, train: &TrainStatement, models: Ar
         spelling: train.spelling,
         family,
         params,
+        device,
         labels,
         weight,
         split,
         statement: train.text.clone(),
         query_text: train.query.sql.clone(),
     })
+}
+
+/// The option that every family has, and the others.
+#[allow(clippy::type_complexity)]
+fn device(options: &[(String, ParamValue)]) -> Result<(Option<Device>, Vec<(String, ParamValue)>)> {
+    let (given, rest): (Vec<_>, Vec<_>) = options.iter().cloned().partition(|(name, _)| name == "device");
+    let device = match given.as_slice() {
+        [] => None,
+        [(_, ParamValue::Text(text))] => Some(Device::parse(text)?),
+        [(_, value)] => {
+            let expected = "write 'auto', 'cpu', 'gpu' or the name of an adapter; SHOW DEVICES lists them".into();
+            return Err(MlError::BadOption { name: "device".into(), value: value.to_string(), expected }.into());
+        }
+        _ => return Err(SqlError::Conflict { reason: "option device is given twice; keep one".into() }),
+    };
+    Ok((device, rest))
 }
 
 /// Families of the language that this version does not have, by prefix, with what to use instead.

@@ -122,6 +122,7 @@ fn of_ours(statement: &Statement) -> Need {
         statement,
         Statement::ShowModels { .. }
             | Statement::ShowVersions { .. }
+            | Statement::ShowDevices
             | Statement::ShowModelFamilies
             | Statement::DescribeModel(_)
             | Statement::ShowCreateModel(_)

@@ -1,0 +1,205 @@
+//! Trainings on a GPU beside the same trainings on the CPU: embedded, on a cluster of two, and when the device is
+//! lost. Without an adapter they say so aloud and pass, unless SINEW_REQUIRE_GPU=1.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::DataType;
+use sinew::{Session, SessionOptions};
+use sinew_integration_tests::cluster::Cluster;
+use sinew_integration_tests::{number, run};
+use sinew_ml::runtime::TrainRuntime;
+
+/// Rows of all kinds of columns, with weights, missing values and a split.
+const ROWS: &str = "SELECT sin(value) AS a, CASE WHEN value % 11 > 0 THEN (value * 7919 % 1000) / 8.0 END AS b, \
+    1e6 + value % 101 AS c, concat('k', value % 5) AS d, concat('w', value % 23) AS w, \
+    1.0 + value % 3 AS weight, value % 3 AS class, \
+    CASE WHEN sin(value) + (value * 31 % 17) / 17.0 > 0.5 THEN 1 ELSE 0 END AS yes, \
+    3.0 * sin(value) + value % 101 AS y FROM generate_series(1, 12000) t(value)";
+
+const TRAININGS: &[(&str, &str)] = &[
+    ("logistic_regression PREDICT yes", "a, b, c, d, w, yes"),
+    (
+        "logistic_regression PREDICT yes WEIGHT BY weight SPLIT RANDOM 0.2 OPTIONS (solver = 'lbfgs', reg_param = 0.01)",
+        "a, b, c, w, yes, weight",
+    ),
+    ("logistic_regression PREDICT class OPTIONS (reg_param = 0.1)", "a, b, c, d, class"),
+    ("linear_regression PREDICT y", "a, b, c, d, y"),
+    ("linear_regression PREDICT y OPTIONS (solver = 'lbfgs', reg_param = 0.1)", "a, b, c, w, y"),
+    ("kmeans OPTIONS (k = 4)", "a, b, c"),
+];
+
+fn software() -> bool {
+    std::env::var("SINEW_GPU_ALLOW_SOFTWARE").is_ok()
+}
+
+/// Whether there is an adapter; without one it says so.
+fn there_is_one() -> bool {
+    let found = sinew_ml::gpu::adapters().iter().any(|adapter| software() || !adapter.software);
+    if !found {
+        assert!(std::env::var("SINEW_REQUIRE_GPU").is_err(), "SINEW_REQUIRE_GPU is set, and there is no adapter");
+        eprintln!("NOT TESTED: trainings on a GPU, because there is no Vulkan adapter");
+    }
+    found
+}
+
+fn session() -> Session {
+    let mut options = SessionOptions::in_memory();
+    options.set("gpu_allow_software", "gpu_allow_software", if software() { "true" } else { "false" }).unwrap();
+    Session::embedded(options.with_threads(2).unwrap()).unwrap()
+}
+
+/// A training's statement; the options it has stay.
+fn statement(model: &str, (family, columns): (&str, &str), device: &str, from: &str) -> String {
+    let family = match family.split_once("OPTIONS (") {
+        Some((before, options)) => format!("{before}OPTIONS (device = '{device}', {options}"),
+        None => format!("{family} OPTIONS (device = '{device}')"),
+    };
+    format!("TRAIN MODEL {model} USING {family} AS SELECT {columns} FROM {from}")
+}
+
+/// Every number of a result, row by row.
+fn numbers(batches: &[RecordBatch]) -> Vec<f64> {
+    let numeric = |batch: &RecordBatch, row: usize| -> Vec<f64> {
+        let columns = batch.columns().iter().filter(|c| c.data_type() == &DataType::Float64);
+        columns.map(|column| number(column.as_ref(), row)).collect()
+    };
+    batches.iter().flat_map(|batch| (0..batch.num_rows()).flat_map(move |row| numeric(batch, row))).collect()
+}
+
+fn texts(batches: &[RecordBatch], name: &str) -> Vec<String> {
+    let text = |batch: &RecordBatch| -> Vec<String> {
+        let column = datafusion::arrow::compute::cast(batch.column_by_name(name).unwrap(), &DataType::Utf8).unwrap();
+        let strings = datafusion::arrow::array::AsArray::as_string::<i32>(&column).clone();
+        strings.iter().map(|s| s.unwrap_or_default().to_string()).collect()
+    };
+    batches.iter().flat_map(text).collect()
+}
+
+/// The last loss of a report.
+fn loss(report: &[RecordBatch]) -> f64 {
+    let batch = report.iter().rfind(|batch| batch.num_rows() > 0).unwrap();
+    number(batch.column_by_name("loss").unwrap().as_ref(), batch.num_rows() - 1)
+}
+
+async fn agree(session: &Session, from: &str, cluster: bool) {
+    for (i, training) in TRAININGS.iter().enumerate() {
+        let [cpu, gpu] = ["cpu", "gpu"].map(|device| statement(&format!("{device}{i}"), *training, device, from));
+        let on_cpu = run(session, &cpu).await.unwrap_or_else(|e| panic!("{cpu}\n{e}"));
+        let on_gpu = run(session, &gpu).await.unwrap_or_else(|e| panic!("{gpu}\n{e}"));
+        let devices = texts(&on_gpu, "device");
+        assert!(devices.iter().any(|device| device.contains("gpu (")), "{gpu}: {devices:?}");
+        assert!(texts(&on_cpu, "device").iter().all(|device| device.starts_with("cpu (")), "{cpu}");
+        let (a, b) = (loss(&on_cpu), loss(&on_gpu));
+        assert!((a - b).abs() <= 1e-6 * a.abs().max(1.0), "{gpu}: loss {b}, on the CPU {a}");
+        let weights = |device: &str| format!("SELECT * FROM ML.WEIGHTS(MODEL {device}{i})");
+        let expected = numbers(&run(session, &weights("cpu")).await.unwrap());
+        let found = numbers(&run(session, &weights("gpu")).await.unwrap());
+        assert!(expected.len() == found.len() && !found.is_empty());
+        for (a, b) in expected.iter().zip(&found) {
+            assert!(
+                (a - b).abs() <= 1e-4 * a.abs().max(1.0) || (a.is_nan() && b.is_nan()),
+                "{gpu}: {b}, on the CPU {a}"
+            );
+        }
+        let described = texts(&run(session, &format!("DESCRIBE MODEL gpu{i}")).await.unwrap(), "value").join("\n");
+        assert!(described.contains("computed in single precision on gpu ("), "{cluster} {described}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_agree_embedded() {
+    if there_is_one() {
+        let session = session();
+        run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+        agree(&session, "rows", false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_agree_on_a_cluster_of_two() {
+    if !there_is_one() {
+        return;
+    }
+    let mut cluster = Cluster::start(0);
+    let flags: &[&str] = if software() { &["--gpu-allow-software", "true"] } else { &[] };
+    cluster.add_executor_with(flags);
+    cluster.add_executor_with(flags);
+    cluster.wait_for(2);
+    let session = cluster.session().await;
+    run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    agree(&session, "rows", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_and_show_devices_say_what_is_there() {
+    let session = session();
+    run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    let explain = |device: &str| format!("EXPLAIN {}", statement("m", TRAININGS[0], device, "rows"));
+    let plan = |batches: Vec<RecordBatch>| texts(&batches, "plan").join("\n");
+    let auto = plan(run(&session, &explain("auto")).await.unwrap());
+    assert!(auto.contains("[auto: too little work for a GPU]"), "{auto}");
+    let cpu = plan(run(&session, &explain("cpu")).await.unwrap());
+    assert!(cpu.contains("[device = 'cpu']"), "{cpu}");
+    let wrong = run(&session, &explain("no such adapter")).await.unwrap_err();
+    assert!(wrong.contains("SINEW-2015"), "{wrong}");
+    if there_is_one() {
+        let gpu = plan(run(&session, &explain("gpu")).await.unwrap());
+        assert!(gpu.contains("device=gpu (") && gpu.contains("[device = 'gpu']"), "{gpu}");
+    }
+    let devices = run(&session, "SHOW DEVICES").await.unwrap();
+    assert_eq!(texts(&devices, "name")[0], "cpu");
+    assert!(there_is_one() == texts(&devices, "state").iter().skip(1).any(|state| state == "ready"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn software_is_no_gpu_unless_it_is_allowed() {
+    if sinew_ml::gpu::adapters().iter().any(|adapter| !adapter.software) {
+        return;
+    }
+    let session = Session::embedded(SessionOptions::in_memory()).unwrap();
+    run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    let refused = run(&session, &statement("m", TRAININGS[0], "gpu", "rows")).await.unwrap_err();
+    assert!(refused.contains("SINEW-2015") && refused.contains("device = 'gpu'"), "{refused}");
+    run(&session, "SET sinew.device = 'gpu'").await.unwrap();
+    let usual = run(&session, "TRAIN MODEL m USING kmeans AS SELECT a FROM rows").await.unwrap_err();
+    assert!(usual.contains("SINEW-2015"), "{usual}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_training_outlives_its_device() {
+    if !there_is_one() {
+        return;
+    }
+    let session = session();
+    run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    let runtime = session.context().state().config().get_extension::<TrainRuntime>().unwrap();
+    let training =
+        ("logistic_regression PREDICT yes OPTIONS (solver = 'gd', max_iter = 40, tol = 0)", "a, b, c, d, yes");
+    run(&session, &statement("m", training, "cpu", "rows")).await.unwrap();
+    let gpu = runtime.devices.gpu(None).await.unwrap();
+    let before = gpu.gpu().stats().folds.load(std::sync::atomic::Ordering::Relaxed);
+    let statements = statement("lost", training, "gpu", "rows");
+    let running = run(&session, &statements);
+    let destroy = async {
+        // In the middle of the run.
+        for _ in 0..60_000 {
+            if gpu.gpu().stats().folds.load(std::sync::atomic::Ordering::Relaxed) >= before + 5 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        gpu.gpu().destroy().await;
+    };
+    let (report, ()) = tokio::join!(running, destroy);
+    let devices = texts(&report.unwrap(), "device");
+    assert!(devices.first().unwrap().contains("gpu ("), "{devices:?}");
+    assert!(devices.last().unwrap().starts_with("cpu ("), "{devices:?}");
+    let described = texts(&run(&session, "DESCRIBE MODEL lost").await.unwrap(), "value").join("\n");
+    assert_eq!(described.matches("gave up: the device was lost").count(), 1, "{described}");
+    let weights = |model: &str| format!("SELECT * FROM ML.WEIGHTS(MODEL {model})");
+    let expected = numbers(&run(&session, &weights("m")).await.unwrap());
+    let found = numbers(&run(&session, &weights("lost")).await.unwrap());
+    for (a, b) in expected.iter().zip(&found) {
+        assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0), "{b}, on the CPU {a}");
+    }
+}

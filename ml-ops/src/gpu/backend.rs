@@ -1,0 +1,69 @@
+//! A device as a backend: what it refuses, the CPU does.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use log::warn;
+
+use super::{Gpu, Refusal};
+use crate::backend::{Backend, Ran};
+use crate::block::Block;
+use crate::error::Result;
+use crate::fold::Fold;
+use crate::partial::Partial;
+
+/// A device, and the processor that stands in for it.
+#[derive(Debug)]
+pub struct GpuBackend {
+    gpu: Arc<Gpu>,
+    cpu: Arc<dyn Backend>,
+    name: String,
+}
+
+impl GpuBackend {
+    /// Folds on `gpu`, and on `cpu` what it refuses.
+    pub fn new(gpu: Arc<Gpu>, cpu: Arc<dyn Backend>) -> Self {
+        let name = gpu.name();
+        Self { gpu, cpu, name }
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+}
+
+/// Bytes of rows that one call should bring: enough for a submission that is worth its overhead.
+const BATCH_BYTES: usize = 256 << 20;
+
+#[async_trait]
+impl Backend for GpuBackend {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn batch_bytes(&self) -> usize {
+        BATCH_BYTES
+    }
+
+    async fn fold(&self, fold: &Fold, blocks: &[Block], into: &mut Partial) -> Result<Ran> {
+        let refusal = match self.gpu.fold(fold, blocks).await {
+            Ok(found) => {
+                found.add_to(into);
+                return Ok(Ran { device: self.name.clone(), warning: None });
+            }
+            Err(refusal) => refusal,
+        };
+        let ran = self.cpu.fold(fold, blocks, into).await?;
+        if refusal.is_planned() {
+            return Ok(ran);
+        }
+        let warning = format!("{} gave up: {refusal}; the training went on on the CPU", self.name);
+        if !matches!(refusal, Refusal::Lost(_))
+            || self.gpu.shared.stats.fallbacks.load(std::sync::atomic::Ordering::Relaxed) == 1
+        {
+            warn!("{warning}");
+        }
+        Ok(Ran { warning: Some(warning), ..ran })
+    }
+}

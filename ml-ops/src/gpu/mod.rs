@@ -1,0 +1,247 @@
+//! Folds and matrix products on a GPU, through Vulkan.
+//!
+//! ```text
+//!  Gpu ── jobs ──> one thread: Worker { device, queue, pipelines, Residency }
+//!        <─ oneshot ─ sums in f64, or a Refusal that says why the CPU has to do it
+//! ```
+//! A GPU is an optimisation: every fold has a kernel on the CPU, and whatever a device refuses (a kernel it does not
+//! have, too little memory, a result that is not finite, a device that is lost) is done there. Rows stay in device
+//! memory between passes (`residency.rs`), as single precision around a centre (`frame.rs`); short sums are added on
+//! the device in a fixed order, long ones on the host in double precision.
+
+mod adapter;
+mod backend;
+mod fold;
+mod frame;
+mod ingest;
+mod kernels;
+pub mod matrix;
+mod open;
+mod residency;
+mod selftest;
+pub mod shaders;
+mod worker;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+
+use parking_lot::Mutex;
+
+pub use adapter::{Adapter, adapters};
+pub use backend::GpuBackend;
+pub use fold::Found;
+pub use shaders::{Activation, Cell};
+use worker::Worker;
+
+use crate::block::Block;
+use crate::device::DeviceRates as Rates;
+use crate::fold::Fold;
+
+/// How devices are used.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GpuOptions {
+    /// Bytes of device memory that rows may take; by default four fifths of the device's own memory.
+    pub memory_limit: Option<u64>,
+    /// How numbers are stored.
+    pub storage: Cell,
+    /// Whether adapters that are software count.
+    pub software: bool,
+    /// Whether shaders keep their bounds checks, for tests.
+    pub checked: bool,
+    /// Whether fresh outputs are filled with NaN, for tests.
+    pub poison: bool,
+}
+
+/// Why a device did not do what it was asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// It has no kernel for it, or its limits are too small.
+    Unsupported(String),
+    /// It has too little memory.
+    Memory(String),
+    /// It is lost.
+    Lost(String),
+    /// A result was not finite.
+    Numeric,
+    /// The driver reported an error.
+    Failed(String),
+}
+
+impl Refusal {
+    /// Whether it was known before anything ran, and is no reason for a warning.
+    pub fn is_planned(&self) -> bool {
+        matches!(self, Self::Unsupported(_))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsupported(why) => f.write_str(why),
+            Self::Memory(why) => write!(f, "out of device memory: {why}"),
+            Self::Lost(why) => write!(f, "the device was lost: {why}"),
+            Self::Numeric => f.write_str("a sum left single precision"),
+            Self::Failed(why) => write!(f, "the driver failed: {why}"),
+        }
+    }
+}
+
+pub(super) fn too_large() -> Refusal {
+    Refusal::Unsupported("values leave single precision".into())
+}
+
+/// What a device did so far.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Folds that ran on it.
+    pub folds: AtomicU64,
+    /// Folds that the CPU did instead, because something went wrong.
+    pub fallbacks: AtomicU64,
+    /// Folds that the CPU did because there is no kernel.
+    pub unsupported: AtomicU64,
+    /// Dispatches.
+    pub dispatches: AtomicU64,
+    /// Microseconds spent waiting for it.
+    pub busy_us: AtomicU64,
+    /// Pieces of rows that were uploaded to stay.
+    pub uploads: AtomicU64,
+    /// Pieces of rows that were uploaded for one pass.
+    pub streams: AtomicU64,
+    /// Slabs given up for others.
+    pub evictions: AtomicU64,
+    /// Bytes uploaded.
+    pub uploaded_bytes: AtomicU64,
+    /// Bytes read back.
+    pub read_bytes: AtomicU64,
+    /// Bytes that are resident.
+    pub resident_bytes: AtomicU64,
+}
+
+/// What the thread of a device and its users share.
+#[derive(Debug)]
+pub struct Shared {
+    lost: AtomicBool,
+    why: Mutex<String>,
+    /// Counters.
+    pub stats: Stats,
+    /// Lanes that can exchange numbers; 1 where they cannot.
+    lanes: u32,
+    /// Whether it is software.
+    software: bool,
+}
+
+impl Shared {
+    fn loss(&self) -> Refusal {
+        Refusal::Lost(self.why.lock().clone())
+    }
+
+    fn lose(&self, why: String) {
+        let mut known = self.why.lock();
+        if known.is_empty() {
+            *known = why;
+        }
+        self.lost.store(true, Ordering::SeqCst);
+    }
+}
+
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// An open device. All calls are jobs of its one thread; none blocks the caller's.
+pub struct Gpu {
+    adapter: Adapter,
+    jobs: mpsc::Sender<Job>,
+    shared: Arc<Shared>,
+    rates: Rates,
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gpu({})", self.adapter.name)
+    }
+}
+
+impl Gpu {
+    /// What it is.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// Its name as reports show it.
+    pub fn name(&self) -> String {
+        format!("gpu ({})", self.adapter.name)
+    }
+
+    /// What it did so far.
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
+    /// What it was measured to do.
+    pub fn rates(&self) -> Rates {
+        self.rates
+    }
+
+    /// Whether it is lost; nothing runs on it any more.
+    pub fn is_lost(&self) -> bool {
+        self.shared.lost.load(Ordering::SeqCst)
+    }
+
+    /// Runs a job on its thread.
+    async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Worker) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let job: Job = Box::new(move |worker| {
+            let result = worker.guarded(job);
+            worker.shared.stats.resident_bytes.store(worker.residency.bytes(), Ordering::Relaxed);
+            let _ = reply.send(result);
+        });
+        let gone = || Refusal::Lost("its thread has ended".into());
+        self.jobs.send(job).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// What the rows of `blocks` contribute to `fold`.
+    ///
+    /// # Errors
+    /// Why the device did not do it; then the CPU should.
+    pub async fn fold(&self, fold: &Fold, blocks: &[Block]) -> Result<Found, Refusal> {
+        let attempt = |clear: bool| {
+            let (fold, blocks) = (fold.clone(), blocks.to_vec());
+            self.run(move |worker| {
+                if clear {
+                    // Half of what was thought to be there, and nothing that others left.
+                    worker.residency.clear();
+                    worker.residency.limit /= 2;
+                    worker.residency.slab_bytes = (worker.residency.slab_bytes / 2).max(1 << 16);
+                }
+                fold::fold(worker, &fold, &blocks)
+            })
+        };
+        let result = match attempt(false).await {
+            Err(Refusal::Memory(_)) => attempt(true).await,
+            other => other,
+        };
+        let counter = match &result {
+            Ok(_) => &self.shared.stats.folds,
+            Err(refusal) if refusal.is_planned() => &self.shared.stats.unsupported,
+            Err(_) => &self.shared.stats.fallbacks,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    /// Destroys the device as a broken driver would, for tests of what happens then.
+    #[doc(hidden)]
+    pub async fn destroy(&self) {
+        let _ = self
+            .run(|worker| {
+                worker.device.destroy();
+                let _ = worker.device.poll(wgpu::PollType::Poll);
+                Ok(())
+            })
+            .await;
+    }
+}
