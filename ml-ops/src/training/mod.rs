@@ -29,7 +29,7 @@ pub use spec::TrainSpec;
 
 use crate::device::{Device, Work};
 use crate::error::{MlError, Result};
-use crate::family::{Family, Learner, Setup, Weights, find};
+use crate::family::{Family, Learner, Setup, Task, Weights, find};
 use crate::fold::{Fold, Kernel, RoleSet};
 use crate::kernels::Isa;
 use crate::metrics;
