@@ -8,7 +8,7 @@ use sinew_ml::gpu::shaders::{Shader, bindings};
 #[test]
 fn every_shader_is_valid() {
     let all = Shader::all();
-    assert!(all.len() > 500);
+    assert!(all.len() > 400);
     for shader in all {
         let text = shader.source();
         let module = naga::front::wgsl::parse_str(&text)

@@ -17,7 +17,7 @@ use super::frame::{Frame, Places, Ranges};
 use super::ingest::Packed;
 use super::shaders::Cell;
 use super::worker::{Part, Worker};
-use crate::block::{Block, Origin};
+use crate::block::{Block, Label, Origin};
 
 /// Rows of a piece begin at a multiple of this, so that every offset suits every device.
 pub const ALIGN: usize = 64;
@@ -33,6 +33,8 @@ pub struct Shape {
     pub cells: usize,
     /// Wide categories.
     pub codes: usize,
+    /// The label is a number, hence centred; classes are stored as they are.
+    pub value: bool,
     /// There are weights.
     pub weight: bool,
     /// There are roles.
@@ -47,6 +49,7 @@ impl Shape {
         Self {
             cells: places.cells(),
             codes: places.codes.len(),
+            value: matches!(block.label, Label::Value(_)),
             weight: block.weight.is_some(),
             role: block.role.is_some(),
             hash: block.hash.is_some(),

@@ -88,8 +88,11 @@ impl Used {
     /// Whether this process's GPU is to run a kernel: it wants all rows in one call.
     fn gathers(&self, kernel: &Kernel) -> bool {
         let gpu = matches!(self.placement.device, Device::Gpu | Device::Named(_));
-        let never = matches!(kernel, Kernel::Moments { .. } | Kernel::Scores { .. } | Kernel::Candidates { .. });
-        gpu && !never && self.warnings.is_empty() && !self.refused.contains(&discriminant(kernel))
+        let known = matches!(
+            kernel,
+            Kernel::Linear { .. } | Kernel::Softmax { .. } | Kernel::Gram { .. } | Kernel::Centroids { .. }
+        );
+        gpu && known && self.warnings.is_empty() && !self.refused.contains(&discriminant(kernel))
     }
 
     fn names(&self) -> String {
