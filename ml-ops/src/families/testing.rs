@@ -81,6 +81,7 @@ impl Rows {
     pub fn block(&self, rows: &[usize]) -> Block {
         let column = |j: usize| Column::F64(rows.iter().map(|&i| self.x[i][j]).collect());
         Block {
+            origin: Default::default(),
             rows: rows.len(),
             columns: (0..self.layout.width()).map(column).collect(),
             label: match self.classes {

@@ -24,6 +24,7 @@ fn block(rows: usize, classes: usize, weighted: bool) -> Block {
         k => Label::Class(ScalarBuffer::from((0..rows).map(|i| (i * 5 % k) as u32).collect::<Vec<_>>())),
     };
     Block {
+        origin: Default::default(),
         rows,
         columns: vec![
             Column::Codes(ScalarBuffer::from(codes(3, 1))),
@@ -184,6 +185,7 @@ mod reference {
         let (features, rows) = (64, 1600);
         let regression = name.starts_with("regression");
         let block = Block {
+            origin: Default::default(),
             rows,
             columns: (0..features)
                 .map(|c| Column::F64(ScalarBuffer::from((0..rows).map(|i| value(c, i)).collect::<Vec<_>>())))
