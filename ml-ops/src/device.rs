@@ -328,7 +328,6 @@ mod opened {
             {
                 let since = *asked[at].lost.get_or_insert_with(Instant::now);
                 if since.elapsed() > COOL_DOWN {
-                    asked.remove(at);
                     return None;
                 }
             }
@@ -357,7 +356,17 @@ mod opened {
                 let known = self.asked.lock().iter().find_map(same).filter(|known| !known.gpu().is_lost());
                 known.unwrap_or_else(|| Arc::new(GpuBackend::new(Arc::new(gpu), Arc::clone(cpu))))
             });
-            self.asked.lock().push(Asked { name: wanted, gpu: gpu.clone(), lost: None });
+            let mut asked = self.asked.lock();
+            let before = asked.iter().position(|asked| asked.name == wanted).map(|at| asked.swap_remove(at));
+            let (gpu, lost) = match (gpu, before) {
+                // One that was lost and cannot be opened again goes on on the CPU, as it did before.
+                (Err(why), Some(Asked { gpu: Ok(before), .. })) => {
+                    log::warn!("a GPU that was lost cannot be opened again: {why}");
+                    (Ok(before), Some(Instant::now()))
+                }
+                (gpu, _) => (gpu, None),
+            };
+            asked.push(Asked { name: wanted, gpu: gpu.clone(), lost });
             gpu
         }
 

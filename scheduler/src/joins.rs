@@ -13,13 +13,14 @@ use std::sync::Arc;
 
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::common::JoinType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode, SortMergeJoinExec};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
 /// Bytes that a value of variable length is taken to have.
 const TEXT: usize = 32;
@@ -43,6 +44,9 @@ impl Joins {
             return Ok(Transformed::no(plan));
         }
         let context = StatisticsContext::new();
+        if !sorts(join) {
+            return Ok(Transformed::no(plan));
+        }
         if bytes(&context, join.left())?.is_some_and(|all| all / partitions.max(1) <= self.limit) {
             return Ok(Transformed::no(plan));
         }
@@ -72,6 +76,24 @@ impl PhysicalOptimizerRule for Joins {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// Whether a sorted join can take the place of a hashed one: where only one side's rows come out, it compares keys of
+/// some types only.
+fn sorts(join: &HashJoinExec) -> bool {
+    use DataType as T;
+    let one_side = !matches!(join.join_type(), JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full);
+    let schema = join.left().schema();
+    let known = |key: &Arc<dyn PhysicalExpr>| {
+        let kind = key.data_type(&schema);
+        kind.is_ok_and(|kind| {
+            kind.is_integer()
+                || kind.is_floating()
+                || matches!(kind, T::Boolean | T::Utf8 | T::LargeUtf8 | T::Date32 | T::Date64 | T::Decimal128(..))
+                || matches!(kind, T::Timestamp(_, None))
+        })
+    };
+    !one_side || join.on().iter().all(|(left, _)| known(left))
 }
 
 /// An estimate of all bytes of a plan's output: from its own statistics, else what its inputs hold together.

@@ -12,9 +12,15 @@ use crate::source::{Source, is_word};
 const LONGEST: usize = 2_000;
 
 /// Words that link expressions.
-const OPERATORS: &[&str] = &["AND", "OR", "LIKE", "ILIKE", "IS", "BETWEEN", "IN", "AT", "COLLATE"];
+const OPERATORS: &[&str] = &[
+    "AND", "OR", "XOR", "DIV", "LIKE", "ILIKE", "SIMILAR", "RLIKE", "REGEXP", "MATCH", "MEMBER", "OVERLAPS", "IS",
+    "BETWEEN", "IN", "AT", "COLLATE",
+];
 /// Words that link relations.
-const RELATIONS: &[&str] = &["UNION", "INTERSECT", "EXCEPT", "JOIN"];
+const RELATIONS: &[&str] = &["UNION", "INTERSECT", "EXCEPT", "JOIN", "PIVOT", "UNPIVOT"];
+/// Words after which a comma does not link relations any more.
+const AFTER_FROM: &[&str] =
+    &["SELECT", "WHERE", "GROUP", "HAVING", "WINDOW", "ORDER", "LIMIT", "VALUES", "SET", "USING"];
 
 /// Links seen between one pair of parentheses.
 #[derive(Default)]
@@ -22,20 +28,31 @@ struct Level {
     /// In the expression that is read now.
     operators: usize,
     relations: usize,
+    /// Whether relations with commas between them are read now.
+    from: bool,
 }
 
 /// # Errors
 /// When a statement has a chain that is too long.
 pub(crate) fn check(source: &Source<'_>, range: Range<usize>) -> Result<()> {
-    let mut levels = vec![Level::default()];
+    let (mut levels, first) = (vec![Level::default()], range.start);
     for at in range {
         let token = &source.at(at).token.token;
         let word = |words: &[&str]| words.iter().any(|word| is_word(token, word));
         let inner = levels.len() > 1;
         let Some(level) = levels.last_mut() else { return Ok(()) };
         match token {
-            Token::Comma => level.operators = 0,
-            Token::LParen => levels.push(Level::default()),
+            Token::Comma => {
+                level.operators = 0;
+                level.relations += usize::from(level.from);
+            }
+            Token::LParen => {
+                // A query that WITH names is below those after it.
+                level.relations += usize::from(at > first && is_word(&source.at(at - 1).token.token, "AS"));
+                levels.push(Level::default());
+            }
+            Token::Word(_) if word(&["FROM"]) => level.from = true,
+            Token::Word(_) if word(AFTER_FROM) => level.from = false,
             Token::LBracket => {
                 level.operators += 1;
                 levels.push(Level::default());
@@ -71,7 +88,12 @@ mod tests {
         assert!(parse(&sum(2_000)).is_ok());
         let union = format!("SELECT 1, 2{}", " UNION SELECT 1, 2".repeat(2_001));
         let casts = format!("SELECT 1{}", "::INT".repeat(2_001));
-        for text in [sum(2_001), union, casts, format!("TRAIN MODEL m USING kmeans AS {}", sum(2_001))] {
+        let words = format!("SELECT true{}", " XOR true".repeat(2_001));
+        let commas = format!("SELECT 1 FROM t{}", ", t".repeat(2_001));
+        let names = format!("WITH a AS (SELECT 1){} SELECT 1", ", b AS (SELECT 1)".repeat(2_001));
+        for text in
+            [sum(2_001), union, casts, words, commas, names, format!("TRAIN MODEL m USING kmeans AS {}", sum(2_001))]
+        {
             let error = parse(&text).map(drop).map_err(|e| e.to_string());
             assert!(error.is_err_and(|e| e.starts_with("SINEW-1003") && e.contains("chain")), "{}", &text[..40]);
         }

@@ -206,6 +206,12 @@ async fn temporary(
         batches.push(batch);
     }
     if mode == Mode::Append {
+        if !context.table_provider(target.clone()).await?.is::<MemTable>() {
+            return Err(SinewError::Request {
+                what: format!("'{target}' is no temporary table"),
+                hint: "append to it without asking for a temporary one".into(),
+            });
+        }
         let table = MemTable::try_new(Arc::clone(&incoming.schema), vec![batches])?;
         let frame = context.read_table(Arc::new(table))?;
         let options = datafusion::dataframe::DataFrameWriteOptions::new();

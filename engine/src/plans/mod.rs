@@ -39,6 +39,9 @@ pub(crate) fn datafusion_version() -> u32 {
 /// What names of relations over a client's plans begin with.
 pub(crate) const FRAME: &str = "__dataframe";
 
+/// Relations that may come with one statement.
+const MOST_RELATIONS: usize = 1_000;
+
 /// The bytes of a plan, for [`Relation::plan`].
 ///
 /// # Errors
@@ -83,6 +86,12 @@ pub(crate) async fn prepare(
     let ours = datafusion_version();
     if command.datafusion != ours {
         return Err(SinewError::PlanVersion { theirs: command.datafusion, ours });
+    }
+    if command.relations.len() > MOST_RELATIONS {
+        return Err(SinewError::TooMany {
+            what: format!("{MOST_RELATIONS} relations of one statement"),
+            hint: "make tables or views of some of them".into(),
+        });
     }
     let (over, relations) = session.over();
     let mut last = None;

@@ -31,7 +31,7 @@ pub use execution::{Execution, ExecutionKind, Statements};
 pub(crate) use home::Home;
 #[cfg(test)]
 pub(crate) use plain::physical;
-pub(crate) use prepared::{Prepared, only_reads};
+pub(crate) use prepared::{MOST_PARTS, Prepared, only_reads};
 pub use resume::Interrupted;
 pub(crate) use show::matches;
 pub(crate) use split::{Offsets, tokens};

@@ -14,6 +14,8 @@ use super::template::Template;
 use super::{Session, plain, resume, train};
 use crate::error::{Result, SinewError};
 
+/// Scans, filters, joins and so on of one plan.
+pub(crate) const MOST_PARTS: usize = 200_000;
 /// The highest number of a parameter.
 const MOST_PARAMETERS: usize = 10_000;
 
@@ -127,9 +129,18 @@ pub(super) fn by_number(types: impl Iterator<Item = (String, Option<DataType>)>)
 }
 
 /// Whether a plan changes nothing, in the session or outside.
+///
+/// # Errors
+/// When it has more parts than anyone writes: a name that stands twice in each of sixty views is a small text.
 pub(crate) fn only_reads(plan: &LogicalPlan) -> Result<bool> {
-    let mut reads = true;
+    let (mut reads, mut parts) = (true, 0);
     plan.apply_with_subqueries(|node| {
+        parts += 1;
+        if parts > MOST_PARTS {
+            return datafusion::common::plan_err!(
+                "the statement has more than {MOST_PARTS} parts, its views written out"
+            );
+        }
         use LogicalPlan::{Copy, Ddl, Dml, Extension, Statement};
         reads &= !matches!(node, Ddl(_) | Dml(_) | Copy(_) | Statement(_) | Extension(_));
         Ok(TreeNodeRecursion::Continue)

@@ -5,6 +5,7 @@
 //! symbolic link, a file that a listing finds, a plan that came ready-made) is refused when it is opened, in the
 //! server and in every executor.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Component, Path as FilePath, PathBuf};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::catalog::view::ViewTable;
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
+use datafusion::common::plan_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::TableProvider;
 use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
@@ -26,6 +28,7 @@ use super::address::{self, Service, without_keys};
 use super::confined::Confined;
 use crate::config::SessionOptions;
 use crate::error::{Result, SinewError};
+use crate::session::MOST_PARTS;
 
 /// Everything may be touched.
 const ANY: &str = "any";
@@ -162,26 +165,35 @@ impl Roots {
     /// # Errors
     /// When it names one that may not be touched.
     pub fn admit_plan(&self, plan: &LogicalPlan) -> Result<()> {
+        self.admit_parts(plan, &Cell::new(0))
+    }
+
+    /// As [`Self::admit_plan`], where `parts` were looked at before.
+    fn admit_parts(&self, plan: &LogicalPlan, parts: &Cell<usize>) -> Result<()> {
         if self.everything() {
             return Ok(());
         }
         let mut refused = Ok(());
         plan.apply_with_subqueries(|node| {
-            refused = self.admit_node(node);
+            parts.set(parts.get() + 1);
+            if parts.get() > MOST_PARTS {
+                return plan_err!("the statement has more than {MOST_PARTS} parts, its views written out");
+            }
+            refused = self.admit_node(node, parts);
             Ok(if refused.is_ok() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
         })?;
         refused
     }
 
-    fn admit_node(&self, node: &LogicalPlan) -> Result<()> {
+    fn admit_node(&self, node: &LogicalPlan, parts: &Cell<usize>) -> Result<()> {
         let named = |text: &str, access| self.admit(&ListingTableUrl::parse(text)?, access);
         match node {
             LogicalPlan::TableScan(scan) => match source_as_provider(&scan.source) {
-                Ok(provider) => self.admit_table(&provider, Access::Read),
+                Ok(provider) => self.admit_table(&provider, Access::Read, parts),
                 Err(_) => Ok(()),
             },
             LogicalPlan::Dml(dml) => match source_as_provider(&dml.target) {
-                Ok(provider) => self.admit_table(&provider, Access::Write),
+                Ok(provider) => self.admit_table(&provider, Access::Write, parts),
                 Err(_) => Ok(()),
             },
             LogicalPlan::Copy(copy) => named(&copy.output_url, Access::Write),
@@ -192,12 +204,12 @@ impl Roots {
         }
     }
 
-    fn admit_table(&self, table: &Arc<dyn TableProvider>, access: Access) -> Result<()> {
+    fn admit_table(&self, table: &Arc<dyn TableProvider>, access: Access, parts: &Cell<usize>) -> Result<()> {
         if let Some(listing) = table.downcast_ref::<ListingTable>() {
             return listing.table_paths().iter().try_for_each(|url| self.admit(url, access));
         }
         match table.downcast_ref::<ViewTable>() {
-            Some(view) => self.admit_plan(view.logical_plan()),
+            Some(view) => self.admit_parts(view.logical_plan(), parts),
             None => Ok(()),
         }
     }

@@ -195,6 +195,10 @@ impl Gpu {
         let (reply, answer) = tokio::sync::oneshot::channel();
         let job: Job = Box::new(move |worker| {
             let result = worker.guarded(job);
+            if matches!(result, Err(Refusal::Memory(_) | Refusal::Failed(_))) {
+                // Rows may be in the index that never reached the device.
+                worker.residency.clear();
+            }
             worker.shared.stats.resident_bytes.store(worker.residency.bytes(), Ordering::Relaxed);
             let _ = reply.send(result);
         });

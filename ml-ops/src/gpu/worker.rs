@@ -287,7 +287,11 @@ impl Worker {
         self.shared.stats.busy_us.fetch_add(since.elapsed().as_micros() as u64, Ordering::Relaxed);
         match done {
             Ok(_) => Ok(()),
-            Err(error) => Err(Refusal::Lost(format!("the device does not answer: {error}"))),
+            Err(error) => {
+                // Nobody waits for it again.
+                self.shared.lose(format!("the device does not answer: {error}"));
+                Err(self.shared.loss())
+            }
         }
     }
 
@@ -318,7 +322,10 @@ impl Worker {
         match mapped.recv_timeout(PATIENCE) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(Refusal::Lost(format!("results cannot be read: {error}"))),
-            Err(_) => return Err(Refusal::Lost("results did not come".into())),
+            Err(_) => {
+                self.shared.lose("results did not come".into());
+                return Err(self.shared.loss());
+            }
         }
         let view = staging.slice(..).get_mapped_range();
         let view = view.map_err(|error| Refusal::Lost(format!("results cannot be read: {error}")))?;

@@ -134,7 +134,8 @@ pub async fn train(
     // A plan may be executed again while it runs.
     static RUNS: AtomicU64 = AtomicU64::new(0);
     let runtime = TrainRuntime::of(&context)?;
-    let shared = sources.reusable().then(|| cache.key().to_string());
+    // Shards take the place of the blocks, which others must not see.
+    let shared = (sources.reusable() && spec.shards().is_none()).then(|| cache.key().to_string());
     let own = format!("{}/{}", spec.run, RUNS.fetch_add(1, Ordering::Relaxed));
     let mut entry = runtime.store.open(&own, shared.as_deref());
     if let (Some(key), true) = (&shared, entry.fitted().is_some())

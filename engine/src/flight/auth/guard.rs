@@ -106,8 +106,8 @@ pub struct Guard {
     /// Passwords that were right, by a digest with a secret of this process, and the token given for each.
     right: Mutex<HashMap<Fingerprint, (String, Instant)>>,
     secret: [u8; 32],
-    verifying: Semaphore,
-    waiting: Semaphore,
+    verifying: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Guard {
@@ -142,8 +142,8 @@ impl Guard {
             backoff: Backoff::default(),
             right: Mutex::default(),
             secret: random()?,
-            verifying: Semaphore::new(VERIFYING),
-            waiting: Semaphore::new(WAITING),
+            verifying: Arc::new(Semaphore::new(VERIFYING)),
+            waiting: Arc::new(Semaphore::new(WAITING)),
         })
     }
 
@@ -247,15 +247,20 @@ impl Guard {
         if password.len() > LONGEST_PASSWORD {
             return Ok(false);
         }
-        let Ok(_waiting) = self.waiting.try_acquire() else {
+        let Ok(waiting) = Arc::clone(&self.waiting).try_acquire_owned() else {
             return Err(SinewError::TooMany {
                 what: format!("{WAITING} logins at the same time"),
                 hint: "try again in a moment".into(),
             });
         };
-        let _verifying = self.verifying.acquire().await.map_err(|_| SinewError::ShuttingDown)?;
+        let verifying = Arc::clone(&self.verifying).acquire_owned().await.map_err(|_| SinewError::ShuttingDown)?;
         let password = password.to_vec();
-        let verified = tokio::task::spawn_blocking(move || verify(&hash, &password)).await;
+        let verified = tokio::task::spawn_blocking(move || {
+            // Held until the work is done, also when the client has gone away before.
+            let _held = (waiting, verifying);
+            verify(&hash, &password)
+        })
+        .await;
         Ok(verified.map_err(|e| SinewError::Internal(e.to_string()))? && known)
     }
 

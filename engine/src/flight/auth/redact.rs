@@ -14,6 +14,13 @@ const HIDDEN: &str = "'***'";
 /// The first `most` bytes of a statement, on one line; values that belong to secret names are left out. A text that
 /// cannot be cut into words is shown up to where it can.
 pub fn redacted(text: &str, most: usize) -> String {
+    // No more is looked at than could be shown.
+    let mut cut = text.len().min(most.saturating_mul(4));
+    while !text.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let all = cut == text.len();
+    let text = &text[..cut];
     let (tokens, whole) = tokens(text);
     let mut offsets = Offsets::new(text);
     let (mut out, mut secret) = (String::new(), false);
@@ -66,7 +73,7 @@ pub fn redacted(text: &str, most: usize) -> String {
     while !out.is_char_boundary(end) {
         end -= 1;
     }
-    let cut = end < out.len() || !whole;
+    let cut = end < out.len() || !whole || !all;
     out.truncate(end);
     if cut { out + " ..." } else { out }
 }

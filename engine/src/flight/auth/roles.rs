@@ -5,7 +5,7 @@ use std::fmt;
 use datafusion::logical_expr::{LogicalPlan, Statement as PlanStatement};
 use sinew_sql::Statement;
 
-use crate::session::Prepared;
+use crate::session::{Prepared, Session};
 
 /// What a user may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +99,17 @@ const SHOW: Need = need(Role::Read, "SHOW");
 const TRAIN: Need = need(Role::Train, "TRAIN MODEL");
 
 /// The role that a statement needs. Every statement of a client passes here before it starts.
-pub(crate) fn needed(prepared: &Prepared) -> Need {
+pub(crate) fn needed(session: &Session, prepared: &Prepared) -> Need {
     match prepared {
         Prepared::Nothing => QUERY,
+        Prepared::Query(LogicalPlan::Statement(PlanStatement::Execute(execute)))
+        | Prepared::Plan(LogicalPlan::Statement(PlanStatement::Execute(execute)), _) => {
+            // Roles may have changed since it was prepared.
+            match session.context().state().get_prepared(&execute.name) {
+                Some(known) => Need { role: of_plan(&known.plan).role, kind: "EXECUTE" },
+                None => need(Role::Read, "EXECUTE"),
+            }
+        }
         Prepared::Query(plan) | Prepared::Plan(plan, _) => of_plan(plan),
         Prepared::Ours(statement) => of_ours(statement),
         // A training with parameters.
@@ -146,7 +154,6 @@ fn of_plan(plan: &LogicalPlan) -> Need {
         LogicalPlan::Statement(statement) => match statement {
             PlanStatement::SetVariable(set) => setting(&set.variable),
             PlanStatement::ResetVariable(reset) => setting(&reset.variable),
-            // What EXECUTE runs was looked at when it was prepared.
             PlanStatement::Prepare(prepare) => Need { role: of_plan(&prepare.input).role, kind: "PREPARE" },
             _ => need(Role::Read, "a statement of the session"),
         },
