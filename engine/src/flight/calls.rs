@@ -72,7 +72,7 @@ pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Resu
             return Err(error);
         }
     };
-    let need = needed(&session, bound.prepared());
+    let need = needed(&session, bound.prepared()).await?;
     if bound.only_reads() && client.session.places() {
         let (entry, permit) = client.begin(need, &words)?;
         let (within, planned) = (session.clone(), bound.clone());
@@ -140,7 +140,8 @@ pub async fn plan(workers: &Workers, client: &ClientSession, text: Text) -> Answ
     let words = text.piece.text.clone();
     let prepared = workers.run(async move { text.prepare(&session).await }).await;
     let (session, prepared) = prepared.map_err(|e| to_status(&e))?;
-    client.allows(needed(&session, &prepared), &words).map_err(|e| to_status(&e))?;
+    let need = needed(&session, &prepared).await.map_err(|e| to_status(&e))?;
+    client.allows(need, &words).map_err(|e| to_status(&e))?;
     let planned = workers.run(async move { Ok((prepared.schema(&session).await?, prepared.parameters()?)) });
     let (schema, parameters) = planned.await.map_err(|e| to_status(&e))?;
     Ok((client_schema(&schema), parameters))

@@ -99,22 +99,22 @@ const SHOW: Need = need(Role::Read, "SHOW");
 const TRAIN: Need = need(Role::Train, "TRAIN MODEL");
 
 /// The role that a statement needs. Every statement of a client passes here before it starts.
-pub(crate) fn needed(session: &Session, prepared: &Prepared) -> Need {
-    match prepared {
+///
+/// # Errors
+/// When EXECUTE names what was not prepared.
+pub(crate) async fn needed(session: &Session, prepared: &Prepared) -> crate::error::Result<Need> {
+    Ok(match prepared {
         Prepared::Nothing => QUERY,
-        Prepared::Query(LogicalPlan::Statement(PlanStatement::Execute(execute)))
-        | Prepared::Plan(LogicalPlan::Statement(PlanStatement::Execute(execute)), _) => {
-            // Roles may have changed since it was prepared.
-            match session.context().state().get_prepared(&execute.name) {
-                Some(known) => Need { role: of_plan(&known.plan).role, kind: "EXECUTE" },
-                None => need(Role::Read, "EXECUTE"),
-            }
+        Prepared::Plan(plan @ LogicalPlan::Statement(PlanStatement::Execute(_)), _) => {
+            // Roles may have changed since it was prepared. This puts values into the plan, and runs nothing.
+            let frame = session.context().execute_logical_plan(plan.clone()).await?;
+            Need { role: of_plan(frame.logical_plan()).role, kind: "EXECUTE" }
         }
         Prepared::Query(plan) | Prepared::Plan(plan, _) => of_plan(plan),
         Prepared::Ours(statement) => of_ours(statement),
         // A training with parameters.
         Prepared::Template(_) => TRAIN,
-    }
+    })
 }
 
 fn of_ours(statement: &Statement) -> Need {
