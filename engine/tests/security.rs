@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow_flight::error::FlightError;
@@ -23,6 +23,7 @@ use sinew::flight::auth::{Guard, GuardOptions, tokens};
 use sinew::flight::{ConnectOptions, ServeOptions, Tls, serve};
 use sinew::{Session, SessionOptions};
 use tokio::net::TcpListener;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -45,6 +46,16 @@ fn line(name: &str, roles: &str) -> String {
     let cheap = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8, 1, 1, None).unwrap());
     let salt = SaltString::encode_b64(b"salt and pepper").unwrap();
     format!("{name}:{roles}:{}", cheap.hash_password(name.as_bytes(), &salt).unwrap())
+}
+
+/// Threads for statements, with the stacks that the commands give them.
+fn workers() -> Handle {
+    static THREADS: OnceLock<Runtime> = OnceLock::new();
+    let threads = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(4).thread_stack_size(sinew::daemon::STACK).enable_all().build().unwrap()
+    };
+    THREADS.get_or_init(threads).handle().clone()
 }
 
 impl Server {
@@ -76,7 +87,7 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let session = Session::embedded(options).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let options = ServeOptions { guard: Some(guard), tls, ..ServeOptions::default() };
+        let options = ServeOptions { guard: Some(guard), tls, workers: Some(workers()), ..ServeOptions::default() };
         tokio::spawn(serve(session, listener, options, async move {
             let _ = stopped.await;
         }));

@@ -46,14 +46,14 @@ pub trait Family: Debug + Send + Sync {
         None
     }
 
-    /// The number of parameters.
-    fn parameters(&self, setup: &Setup) -> u64 {
+    /// Rows and columns of the matrix of parameters; one column where they form several.
+    fn parameters(&self, setup: &Setup) -> (u64, u64) {
         let rows = match self.task() {
-            Task::Classification if setup.classes > 2 => setup.classes,
-            Task::Clustering => setup.params.int("k").unwrap_or(1).max(1) as usize,
+            Task::Classification if setup.classes > 2 => setup.classes as u64,
+            Task::Clustering => setup.params.int("k").unwrap_or(1).max(1) as u64,
             _ => 1,
         };
-        rows as u64 * (setup.layout.width() as u64 + 1)
+        (rows, setup.layout.width() as u64 + 1)
     }
 
     /// What is minimised on this data, and how.

@@ -98,8 +98,8 @@ impl Family for Mlp {
         Some(options::shards(params))
     }
 
-    fn parameters(&self, setup: &Setup) -> u64 {
-        self.network(setup).parameters() as u64
+    fn parameters(&self, setup: &Setup) -> (u64, u64) {
+        (self.network(setup).parameters() as u64, 1)
     }
 
     fn learner(&self, setup: &Setup) -> Result<Learner> {

@@ -304,9 +304,9 @@ impl Run {
 
     /// Sets aside what the parameters of this training take, before anything of that size is allocated.
     fn reserve(&self, setup: &Setup) -> Result<MemoryReservation> {
-        let parameters = self.family.parameters(setup);
+        let (rows, columns) = self.family.parameters(setup);
         let threads = self.context.session_config().target_partitions() as u64;
-        let needed = parameters.saturating_mul(DRIVER_BYTES + threads * THREAD_BYTES);
+        let needed = rows.saturating_mul(columns).saturating_mul(DRIVER_BYTES + threads * THREAD_BYTES);
         let pool = self.context.memory_pool();
         let state = MemoryConsumer::new(format!("parameters of run {}", self.spec.run)).register(pool);
         let grow = || usize::try_from(needed).is_ok_and(|bytes| state.try_grow(bytes).is_ok());
@@ -321,7 +321,7 @@ impl Run {
                 MemoryLimit::Finite(bytes) => bytes.saturating_sub(pool.reserved()) as u64,
                 _ => u64::MAX,
             };
-            let what = format!("training {parameters} parameters");
+            let what = format!("training {rows} x {columns} parameters");
             let hint = "group rare categories or classes, leave wide columns out, or raise the memory limit".into();
             return Err(MlError::TooLarge { what, needed, limit, hint });
         }
