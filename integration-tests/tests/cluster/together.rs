@@ -45,7 +45,7 @@ async fn two_models_train_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn small_queries_stay_in_the_scheduler() {
     let rows = Rows::new(2_000, 2).await;
-    let cluster = Cluster::with(1, &["--local-bytes", "1MB"]);
+    let cluster = Cluster::with(1, &["--local-bytes", "1000000"]);
     let session = cluster.session().await;
     let files = rows.files("rows");
     let plan = async |sql: String| format!("{:?}", session.sql(&format!("EXPLAIN {sql}")).collect().await.unwrap());

@@ -406,11 +406,11 @@ fn operands(product: Product, cell: Cell) -> Operands {
             if bias {
                 loads += extra;
             }
-            let _ = write!(
+            let _ = writeln!(
                 loads,
                 "fn store(split: u32, row: u32, c: u32, sum: vec4<f32>) {{ if (row < d.m && c < d.c) {{ let at = row * d.c + c; \
                  var v = sum; {}{} let i = vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u); \
-                 out[at] = select(vec4<f32>(0.0), {}, i < vec4<u32>(d.n)); }} }}\n",
+                 out[at] = select(vec4<f32>(0.0), {}, i < vec4<u32>(d.n)); }} }}",
                 if add { "v += out[at]; " } else { "" },
                 if bias { "v += extra[c]; " } else { "" },
                 activated(activation)

@@ -19,7 +19,7 @@ pub(super) enum Scorer<'f> {
     Linear { plan: Plan, intercept: f64, weights: &'f [f64] },
     Softmax(Margins<'f>),
     Centroids(Distances<'f>),
-    Network(Outputs<'f>),
+    Network(Box<Outputs<'f>>),
 }
 
 impl<'f> Scorer<'f> {
@@ -33,7 +33,9 @@ impl<'f> Scorer<'f> {
             Kernel::Centroids { shift, scale, centers } => {
                 Ok(Self::Centroids(Distances::new(plan, shift, scale, centers)))
             }
-            Kernel::Network { network, parameters } => Ok(Self::Network(Outputs::new(network, layout, parameters))),
+            Kernel::Network { network, parameters } => {
+                Ok(Self::Network(Box::new(Outputs::new(network, layout, parameters))))
+            }
             _ => Err(MlError::Internal("this kernel has no scores".into())),
         }
     }

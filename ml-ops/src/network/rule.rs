@@ -37,7 +37,7 @@ impl Rule {
     pub fn step<R: Real>(self, (rate, t): (f64, u64), weights: bool, at: &mut [R], g: &[R], memory: [&mut [R]; 2]) {
         let [first, second] = memory;
         match self {
-            Self::Sgd { momentum, .. } if momentum == 0.0 => {
+            Self::Sgd { momentum: 0.0, .. } => {
                 let rate = R::of(rate);
                 at.iter_mut().zip(g).for_each(|(x, g)| *x = *x - rate * *g);
             }

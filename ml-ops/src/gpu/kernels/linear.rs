@@ -76,7 +76,8 @@ impl<'f> Linear<'f> {
         }
         // A residual is at most the bound of the first sum's terms.
         let scale = (32_767.0 / fold.grids.first().map_or(1.0, |grid| grid.bound())) as f32;
-        if !places.codes.is_empty() && !(scale.is_finite() && scale > f32::MIN_POSITIVE) {
+        let usable = scale.is_finite() && scale > f32::MIN_POSITIVE;
+        if !usable && !places.codes.is_empty() {
             return Err(Refusal::Unsupported("residuals leave single precision".into()));
         }
         Ok(Self { fold, places, loss, intercept, weights, lanes, scale, launched: vec![], scratch: vec![] })
