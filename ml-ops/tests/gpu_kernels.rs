@@ -10,7 +10,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Data, Naive, Shape, adapted, all_kernels, fold_for, naive, run};
+use common::{Data, Naive, Shape, adapted, all_kernels, class_of, fold_for, naive, run};
 use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, UInt8Array, UInt32Array};
 use sinew_ml::backend::Backend;
 use sinew_ml::block::{Block, Column, HASH, LABEL, Label, ROLE, WEIGHT};
@@ -68,20 +68,30 @@ fn close(what: &str, found: f64, (value, size): (f64, f64), tolerance: f64) {
     );
 }
 
-/// What a sum's terms are made of: a residual is a difference, and single precision rounds what it is the difference of.
-/// The sizes of the sums and of the loss.
+/// What a sum's terms are made of: single precision rounds margin and label, and a residual is what is left of them. The
+/// sizes of the sums and of the loss, to first order: a residual changes with its margin by its slope.
 fn made_of(fold: &Fold, data: &Data) -> Option<(Vec<f64>, f64)> {
-    let Kernel::Linear { loss: Loss::Squared, intercept, weights } = &fold.kernel else { return None };
+    let Kernel::Linear { loss: kind, intercept, weights } = &fold.kernel else { return None };
     let (mut sizes, mut loss) = (vec![0.0; fold.grids.len()], 0.0);
     for i in 0..data.rows {
         let x = data.x(i);
-        let terms: f64 = x.iter().zip(weights).map(|(x, w)| (x * w).abs()).sum();
-        let size = intercept.abs() + terms + data.value[i].abs();
+        let terms = intercept.abs() + x.iter().zip(weights).map(|(x, w)| (x * w).abs()).sum::<f64>();
         let weight = data.weight.as_ref().map_or(1.0, |w| w[i]);
-        loss += weight * size * size;
-        sizes[0] += weight * size;
+        let (residual, value) = match kind {
+            Loss::Squared => (terms + data.value[i].abs(), (terms + data.value[i].abs()).powi(2)),
+            Loss::Logistic => {
+                let margin = intercept + x.iter().zip(weights).map(|(x, w)| x * w).sum::<f64>();
+                let score = 1.0 / (1.0 + (-margin).exp());
+                let y = f64::from(class_of(data.value[i], 2));
+                let residual = (score - y).abs();
+                let value = (-margin.abs()).exp().ln_1p() + margin.max(0.0) - y * margin;
+                (residual + score * (1.0 - score) * terms, value + residual * terms)
+            }
+        };
+        loss += weight * value;
+        sizes[0] += weight * residual;
         for (sum, x) in sizes[1..].iter_mut().zip(&x) {
-            *sum += weight * size * x.abs();
+            *sum += weight * residual * x.abs();
         }
     }
     Some((sizes, loss))

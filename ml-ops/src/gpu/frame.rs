@@ -149,7 +149,7 @@ fn unit(v: f64) -> f64 {
         return 1.0;
     }
     let exponent = (v.abs().to_bits() >> 52) as i64 - 1022;
-    f64::from_bits(((1023 - exponent.clamp(-900, 900)) as u64) << 52)
+    f64::from_bits(((1023 - exponent.clamp(-1022, 1022)) as u64) << 52)
 }
 
 impl Frame {

@@ -1,5 +1,6 @@
 //! Random tables of every shape, and the plain loops that kernels are compared with.
-#![allow(clippy::unwrap_used, clippy::panic)]
+// Plain loops index several arrays at once.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::needless_range_loop)]
 
 use datafusion::arrow::buffer::ScalarBuffer;
 use sinew_ml::block::{Block, Column, Label};
@@ -206,7 +207,7 @@ pub fn adapted(fold: &Fold, block: &Block) -> Block {
     block
 }
 
-fn class_of(v: f64, k: usize) -> u32 {
+pub fn class_of(v: f64, k: usize) -> u32 {
     ((v + 4.0) * 1000.0) as u32 % k as u32
 }
 
