@@ -10,7 +10,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Data, Naive, Shape, adapted, all_kernels, class_of, fold_for, naive, run};
+use common::{Data, Naive, Shape, adapted, all_kernels, class_of, counted, fold_for, naive, run};
 use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, UInt8Array, UInt32Array};
 use sinew_ml::backend::Backend;
 use sinew_ml::block::{Block, Column, HASH, LABEL, Label, ROLE, WEIGHT};
@@ -69,14 +69,14 @@ fn close(what: &str, found: f64, (value, size): (f64, f64), tolerance: f64) {
 }
 
 /// What a sum's terms are made of: single precision rounds margin and label, and a residual is what is left of them. The
-/// sizes of the sums and of the loss, to first order: a residual changes with its margin by its slope.
-fn made_of(fold: &Fold, data: &Data) -> Option<(Vec<f64>, f64)> {
+/// sizes of the sums and of both losses over the rows that count, to first order: a residual changes with its margin by its slope.
+fn made_of(fold: &Fold, data: &Data) -> Option<(Vec<f64>, [f64; 2])> {
     let Kernel::Linear { loss: kind, intercept, weights } = &fold.kernel else { return None };
-    let (mut sizes, mut loss) = (vec![0.0; fold.grids.len()], 0.0);
+    let (mut sizes, mut losses) = (vec![0.0; fold.grids.len()], [0.0; 2]);
     for i in 0..data.rows {
         let x = data.x(i);
         let terms = intercept.abs() + x.iter().zip(weights).map(|(x, w)| (x * w).abs()).sum::<f64>();
-        let weight = data.weight.as_ref().map_or(1.0, |w| w[i]);
+        let (train, held, weight) = counted(fold, data, i);
         let (residual, value) = match kind {
             Loss::Squared => (terms + data.value[i].abs(), (terms + data.value[i].abs()).powi(2)),
             Loss::Logistic => {
@@ -88,13 +88,15 @@ fn made_of(fold: &Fold, data: &Data) -> Option<(Vec<f64>, f64)> {
                 (residual + score * (1.0 - score) * terms, value + residual * terms)
             }
         };
-        loss += weight * value;
+        let (weight, held) = (if train { weight } else { 0.0 }, if held { weight } else { 0.0 });
+        losses[0] += weight * value;
+        losses[1] += held * value;
         sizes[0] += weight * residual;
         for (sum, x) in sizes[1..].iter_mut().zip(&x) {
             *sum += weight * residual * x.abs();
         }
     }
-    Some((sizes, loss))
+    Some((sizes, losses))
 }
 
 fn compare(name: &str, fold: &Fold, data: &Data, found: &Partial, tolerance: f64) {
@@ -102,7 +104,7 @@ fn compare(name: &str, fold: &Fold, data: &Data, found: &Partial, tolerance: f64
     let made = made_of(fold, data);
     assert_eq!((found.rows, found.eval_rows), (expected.rows, expected.eval_rows), "{name}: rows");
     for (i, (value, size)) in expected.totals.iter().enumerate() {
-        let size = made.as_ref().filter(|_| i % 2 == 1).map_or(*size, |(_, loss)| *loss);
+        let size = made.as_ref().filter(|_| i % 2 == 1).map_or(*size, |(_, losses)| losses[i / 2]);
         close(&format!("{name}: total {i}"), found.totals.value(i), (*value, size), tolerance);
     }
     let largest = expected.sums.iter().fold(0f64, |a, (_, size)| a.max(*size));

@@ -43,10 +43,10 @@ impl Joins {
         if *join.partition_mode() != PartitionMode::Partitioned || join.contains_projection() || join.on().is_empty() {
             return Ok(Transformed::no(plan));
         }
-        let context = StatisticsContext::new();
         if !sorts(join) {
             return Ok(Transformed::no(plan));
         }
+        let context = StatisticsContext::new();
         if bytes(&context, join.left())?.is_some_and(|all| all / partitions.max(1) <= self.limit) {
             return Ok(Transformed::no(plan));
         }

@@ -358,15 +358,19 @@ fn scaled(x: &[f64], shift: &[f64], scale: &[f64]) -> Vec<f64> {
     x.iter().zip(shift).zip(scale).map(|((x, shift), scale)| (x - shift) * scale).collect()
 }
 
+/// Whether a row counts as a training row and as a held-out one, and its weight.
+pub fn counted(fold: &Fold, data: &Data, i: usize) -> (bool, bool, f64) {
+    let role = data.role.as_ref().map_or(0, |r| r[i]);
+    let weight = data.weight.as_ref().map_or(1.0, |w| w[i]);
+    let sampled = fold.sample.is_none_or(|s| s.takes(data.hash.as_ref().unwrap()[i]));
+    (fold.train.contains(role) && sampled, fold.eval.contains(role), weight)
+}
+
 pub fn naive(fold: &Fold, data: &Data) -> Naive {
     let mut out = Naive { sums: vec![(0.0, 0.0); fold.grids.len()], ..Naive::default() };
     let p = data.layout.width();
     for i in 0..data.rows {
-        let role = data.role.as_ref().map_or(0, |r| r[i]);
-        let weight = data.weight.as_ref().map_or(1.0, |w| w[i]);
-        let sampled = fold.sample.is_none_or(|s| s.takes(data.hash.as_ref().unwrap()[i]));
-        let train = fold.train.contains(role) && sampled;
-        let held = fold.eval.contains(role);
+        let (train, held, weight) = counted(fold, data, i);
         out.rows += u64::from(train);
         out.eval_rows += u64::from(held);
         let w = if train { weight } else { 0.0 };
