@@ -87,31 +87,26 @@ impl Cluster {
 
     /// The same, with more flags, or others than the usual ones.
     pub fn add_executor_with(&mut self, flags: &[&str]) -> usize {
-        let log = File::create(self.path(&format!("executor-{}.log", self.started))).unwrap();
-        self.started += 1;
-        let command = Command::new(binary("sinew-executor"));
-        self.spawn_executor(command, log, flags)
+        self.spawn_executor(Command::new(binary("sinew-executor")), flags)
     }
 
     /// An executor that sees an empty disk where the others have the warehouse; needs the rights to mount.
     pub fn add_executor_without_the_warehouse(&mut self) -> usize {
-        let log = File::create(self.path(&format!("executor-{}.log", self.started))).unwrap();
-        self.started += 1;
         std::fs::create_dir_all(self.warehouse()).unwrap();
         let mut command = Command::new("unshare");
         let script = "mount -t tmpfs none \"$0\" && exec \"$@\"";
         command.args(["-m", "sh", "-c", script]).arg(self.warehouse()).arg(binary("sinew-executor"));
-        self.spawn_executor(command, log, &[])
+        self.spawn_executor(command, &[])
     }
 
     /// An executor on an island.
     pub fn add_executor_on(&mut self, island: &Island) -> usize {
-        let log = File::create(self.path(&format!("executor-{}.log", self.started))).unwrap();
-        self.started += 1;
-        self.spawn_executor(island.command(binary("sinew-executor")), log, &["--host", &island.there])
+        self.spawn_executor(island.command(binary("sinew-executor")), &["--host", &island.there])
     }
 
-    fn spawn_executor(&mut self, mut command: Command, log: File, flags: &[&str]) -> usize {
+    fn spawn_executor(&mut self, mut command: Command, flags: &[&str]) -> usize {
+        let log = File::create(self.path(&format!("executor-{}.log", self.started))).unwrap();
+        self.started += 1;
         command.args(["--scheduler", &self.private, "--heartbeat", "1", "--log", "debug"]);
         let (work, warehouse) = (self.work().display().to_string(), self.warehouse().display().to_string());
         let usual = [("--cores", "1"), ("--memory-limit", "1GB"), ("--work-dir", &work), ("--warehouse", &warehouse)];
