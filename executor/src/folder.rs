@@ -1,7 +1,8 @@
 //! The folder of an executor: its own below the one that was named, and gone when it ends.
 //!
 //! A process that was killed leaves its folder behind; the next one that starts beside it finds that nobody
-//! holds the lock in it, and removes it.
+//! holds the lock in it, and removes it. Files lie in a folder beside the lock: Ballista's clean-up expects
+//! folders of jobs only.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -9,11 +10,13 @@ use std::path::{Path, PathBuf};
 use sinew::{Result, SinewError};
 
 const LOCK: &str = "lock";
+const FILES: &str = "files";
 
 /// A folder that is held by this process.
 #[derive(Debug)]
 pub struct Folder {
-    path: PathBuf,
+    own: PathBuf,
+    files: PathBuf,
     _lock: File,
 }
 
@@ -23,7 +26,8 @@ impl Folder {
     /// # Errors
     /// When nothing can be written there.
     pub fn new(root: &Path, name: &str) -> Result<Self> {
-        let path = root.join(name);
+        let own = root.join(name);
+        let files = own.join(FILES);
         let failed = |source| SinewError::Io {
             what: format!("writing to the work folder '{}' (name another with --work-dir)", root.display()),
             source,
@@ -32,25 +36,25 @@ impl Folder {
         // One at a time: a folder whose lock was not taken yet looks like that of a process that is gone.
         let gate = File::open(root).map_err(failed)?;
         gate.lock().map_err(failed)?;
-        fs::create_dir_all(&path).map_err(failed)?;
-        let lock = File::create(path.join(LOCK)).map_err(failed)?;
+        fs::create_dir_all(&files).map_err(failed)?;
+        let lock = File::create(own.join(LOCK)).map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::Error(source) => failed(source),
             TryLockError::WouldBlock => failed(std::io::Error::other("another executor uses it")),
         })?;
-        sweep(root, &path);
-        Ok(Self { path, _lock: lock })
+        sweep(root, &own);
+        Ok(Self { own, files, _lock: lock })
     }
 
-    /// Where it is.
+    /// Where its files go.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.files
     }
 
     /// Removes it; what cannot be removed is left to the next executor.
     pub fn remove(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.path) {
-            log::warn!("cannot remove the work folder '{}': {error}", self.path.display());
+        if let Err(error) = fs::remove_dir_all(&self.own) {
+            log::warn!("cannot remove the work folder '{}': {error}", self.own.display());
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ballista_core::JobId;
 use ballista_core::client::BallistaClient;
+use ballista_core::config::BALLISTA_SHUFFLE_COMPRESSION_CODEC;
 use ballista_core::extension::BallistaConfigGrpcEndpoint;
 use ballista_core::serde::protobuf::{JobStatus, PartitionLocation, job_status::Status};
 use ballista_scheduler::cluster::JobState;
@@ -92,6 +93,8 @@ pub struct Job {
     pub context: Arc<TaskContext>,
     /// When it is given up, if it can be run again.
     pub deadline: Option<Duration>,
+    /// Whether its results are compressed; small ones take longer that way.
+    pub compressed: bool,
 }
 
 /// How a job ended that did not fail by itself.
@@ -202,10 +205,11 @@ impl Jobs {
 
     /// One attempt at a job; `None` when its result could not be trusted.
     async fn attempt(self: &Arc<Self>, job: &Job, anyone: bool) -> Result<Option<Ended>> {
-        let state = SessionStateBuilder::new()
-            .with_config(job.context.session_config().clone())
-            .with_runtime_env(job.context.runtime_env())
-            .build();
+        let mut config = job.context.session_config().clone();
+        if !job.compressed {
+            config = config.set_str(BALLISTA_SHUFFLE_COMPRESSION_CODEC, "none");
+        }
+        let state = SessionStateBuilder::new().with_config(config).with_runtime_env(job.context.runtime_env()).build();
         let context = Arc::new(SessionContext::new_with_state(state));
         let (sender, news) = mpsc::channel(NEWS);
         let submitted =

@@ -12,6 +12,8 @@ use ballista_scheduler::state::executor_manager::ExecutorManager;
 use ballista_scheduler::state::task_manager::TaskLauncher;
 use parking_lot::Mutex;
 
+use crate::travel::Defaults;
+
 /// The largest message between scheduler and executors.
 pub const MESSAGE_BYTES: u32 = 64 << 20;
 /// What the frame around the tasks may take.
@@ -24,12 +26,13 @@ pub type Refused = Arc<Mutex<HashMap<JobId, String>>>;
 pub struct Launcher {
     endpoint: String,
     refused: Refused,
+    defaults: Defaults,
 }
 
 impl Launcher {
     /// A launcher for the scheduler that executors reach at `endpoint`.
     pub fn new(endpoint: String, refused: Refused) -> Self {
-        Self { endpoint, refused }
+        Self { endpoint, refused, defaults: Defaults::new() }
     }
 }
 
@@ -57,6 +60,7 @@ impl TaskLauncher for Launcher {
             );
             failed.insert(job);
         }
+        small.iter_mut().for_each(|task| self.defaults.leave_out(&mut task.props));
         // Several tasks together may be too large for one message, too.
         while !small.is_empty() {
             let mut bytes = 0;

@@ -30,6 +30,7 @@ mod small;
 mod steps;
 #[cfg(test)]
 mod testing;
+mod travel;
 mod watch;
 
 pub use server::main;

@@ -37,7 +37,7 @@ async fn write(jobs: &Arc<Jobs>, warehouse: &Location, id: &str, run: &str, cont
     let plan = files.write(MemorySourceConfig::try_new_exec(&[vec![row.clone()]], row.schema(), None)?);
     let name = format!("probe of {id}");
     jobs.members.place(&name, vec![id.into()]);
-    let job = Job { name: name.clone(), plan, context, deadline: Some(PATIENCE) };
+    let job = Job { name: name.clone(), plan, context, deadline: Some(PATIENCE), compressed: false };
     let ended = jobs.run_on_anyone(job).await;
     jobs.members.forget(&name);
     let Ended::Well(finished) = ended? else {

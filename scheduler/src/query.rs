@@ -259,7 +259,8 @@ pub async fn finished(
     plan: &Arc<dyn ExecutionPlan>,
     context: &Arc<TaskContext>,
 ) -> Result<Arc<Finished>> {
-    let job = Job { name: "query".into(), plan: Arc::clone(plan), context: Arc::clone(context), deadline: None };
+    let (plan, context) = (Arc::clone(plan), Arc::clone(context));
+    let job = Job { name: "query".into(), plan, context, deadline: None, compressed: true };
     match jobs.run(job).await? {
         Ended::Well(finished) => Ok(Arc::new(finished)),
         Ended::Late => Err(failure::cluster("a query has no deadline", "this is a defect")),

@@ -182,7 +182,7 @@ async fn measure(executors: usize, jobs: usize) -> (f64, f64) {
         let plan = MemorySourceConfig::try_new_exec(&rows, row.schema(), None).unwrap();
         let name = format!("step {number}");
         ballista.members.place(&name, members.iter().map(|member| member.id.clone()).collect());
-        let job = Job { name: name.clone(), plan, context: Arc::clone(&context), deadline: None };
+        let job = Job { name: name.clone(), plan, context: Arc::clone(&context), deadline: None, compressed: false };
         let Ended::Well(finished) = ballista.jobs.run(job).await.unwrap() else { panic!("{name} was late") };
         ballista.members.forget(&name);
         assert_eq!(finished.partitions.len(), executors);

@@ -155,7 +155,8 @@ impl Cluster {
     ) -> Result<Vec<RecordBatch>> {
         let name = format!("rows of {run}");
         for _ in 0..ATTEMPTS {
-            let job = Job { name: name.clone(), plan: Arc::clone(&plan), context: Arc::clone(context), deadline: None };
+            let (plan, context) = (Arc::clone(&plan), Arc::clone(context));
+            let job = Job { name: name.clone(), plan, context, deadline: None, compressed: false };
             let Ended::Well(finished) = self.jobs.run(job).await? else {
                 return Err(failure::cluster("writing rows has no deadline", "this is a defect"));
             };
@@ -246,7 +247,8 @@ impl Cluster {
         let patience = PATIENCE.max(state.longest * PATIENCE_FACTOR).saturating_mul(1 << state.late.min(16));
         let deadline = resident.then_some(patience);
         let started = Instant::now();
-        let job = Job { name: name.clone(), plan, context: Arc::clone(context), deadline };
+        let compressed = state.partial_bytes > INLINE_BYTES as u64;
+        let job = Job { name: name.clone(), plan, context: Arc::clone(context), deadline, compressed };
         let ended = self.jobs.run(job).await;
         self.jobs.members.forget(&name);
         let finished = match ended? {

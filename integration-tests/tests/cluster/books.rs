@@ -9,7 +9,7 @@ use crate::support::{Rows, long, no_runs, one, wait_until};
 
 /// Folders of jobs below a folder of executors' work folders.
 fn left(work: &Path) -> Vec<String> {
-    let executors = std::fs::read_dir(work).unwrap().map(|entry| entry.unwrap().path());
+    let executors = std::fs::read_dir(work).unwrap().map(|entry| entry.unwrap().path().join("files"));
     let inside = executors.flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
     let jobs = inside.filter(|path| path.is_dir() && std::fs::read_dir(path).is_ok_and(|files| files.count() > 0));
     jobs.map(|path| path.display().to_string()).collect()
