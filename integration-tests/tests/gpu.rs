@@ -5,7 +5,7 @@
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::DataType;
 use sinew::{Session, SessionOptions};
-use sinew_integration_tests::cluster::Cluster;
+use sinew_integration_tests::cluster::{Cluster, binary};
 use sinew_integration_tests::{number, run};
 use sinew_ml::runtime::TrainRuntime;
 
@@ -205,5 +205,21 @@ async fn a_training_outlives_its_device() {
     let found = numbers(&run(&session, &weights("lost")).await.unwrap());
     for (a, b) in expected.iter().zip(&found) {
         assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0) || (a.is_nan() && b.is_nan()), "{b}, on the CPU {a}");
+    }
+}
+
+#[test]
+fn a_process_that_used_a_gpu_ends_well() {
+    if !there_is_one() {
+        return;
+    }
+    // A driver that takes itself apart beside a thread in use brings a process down now and then.
+    let training = "TRAIN MODEL m USING logistic_regression PREDICT y OPTIONS (device = 'gpu') SPLIT NONE \
+        AS SELECT sin(value) AS x, value % 2 AS y FROM generate_series(1, 2000) t(value)";
+    for _ in 0..12 {
+        let mut command = std::process::Command::new(binary("sinew"));
+        let output = command.args(["--warehouse", "memory://", "--format", "csv", "-c", training]).output().unwrap();
+        let (rows, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && rows.contains("gpu ("), "{}: {rows}{errors}", output.status);
     }
 }

@@ -11,6 +11,7 @@
 
 mod adapter;
 mod backend;
+mod exit;
 mod fold;
 mod frame;
 mod ingest;
@@ -150,7 +151,7 @@ type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 /// An open device. All calls are jobs of its one thread; none blocks the caller's.
 pub struct Gpu {
     adapter: Adapter,
-    jobs: mpsc::Sender<Job>,
+    jobs: Arc<mpsc::Sender<Job>>,
     shared: Arc<Shared>,
     rates: Rates,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use wgpu::{DeviceDescriptor, Features, MemoryHints, Trace};
 
+use super::exit::{Presence, at_the_end};
 use super::residency::Residency;
 use super::worker::Worker;
 use super::{Gpu, GpuOptions, Job, Rates, Shared, Stats, adapter, selftest};
@@ -27,9 +28,11 @@ impl Gpu {
         let (opened, ready) = mpsc::channel();
         let (jobs, work) = mpsc::channel::<Job>();
         let (name, options) = (name.map(str::to_string), options.clone());
+        let presence = Presence::new();
         std::thread::Builder::new()
             .name("sinew-gpu".into())
             .spawn(move || {
+                let _presence = presence;
                 let worker = std::panic::catch_unwind(|| start(name.as_deref(), &options));
                 let worker = worker.unwrap_or_else(|_| Err("the driver's library panicked".into()));
                 match worker {
@@ -44,12 +47,14 @@ impl Gpu {
             })
             .map_err(|e| format!("its thread cannot be started: {e}"))?;
         let (adapter, shared, rates) = ready.recv().map_err(|_| "its thread has ended".to_string())??;
+        let jobs = Arc::new(jobs);
+        at_the_end(&jobs);
         Ok(Gpu { adapter, jobs, shared, rates })
     }
 }
 
 fn serve(mut worker: Worker, work: &mpsc::Receiver<Job>) {
-    loop {
+    while !worker.leaves() {
         match work.recv_timeout(SWEEP) {
             Ok(job) => job(&mut worker),
             Err(mpsc::RecvTimeoutError::Timeout) => {

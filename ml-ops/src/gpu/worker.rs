@@ -70,6 +70,8 @@ pub struct Worker {
     /// Whether fresh outputs are filled with NaN, for tests.
     pub(super) poison: bool,
     pub(super) residency: super::residency::Residency,
+    /// Whether it was told to give the device back.
+    leaves: bool,
 }
 
 impl Worker {
@@ -91,7 +93,18 @@ impl Worker {
             checked: options.checked,
             poison: options.poison,
             residency,
+            leaves: false,
         }
+    }
+
+    /// Gives the device back after this job.
+    pub(super) fn leave(&mut self) {
+        self.leaves = true;
+    }
+
+    /// Whether the device is to be given back.
+    pub(super) fn leaves(&self) -> bool {
+        self.leaves
     }
 
     /// Runs a job so that nothing it does can end the process: errors of the device come back as a refusal, and so
