@@ -297,7 +297,7 @@ impl SessionOptions {
     /// # Errors
     /// When there is no such option, or the value is outside its type or range.
     pub fn set(&mut self, name: &str, written: &str, value: &str) -> Result<()> {
-        let spec = find(name)?;
+        let spec = find(name, value)?;
         self.values.insert(spec.name, spec.check(written, value)?);
         Ok(())
     }
@@ -421,10 +421,12 @@ impl SessionOptions {
     }
 }
 
-fn find(name: &str) -> Result<&'static OptionSpec> {
+fn find(name: &str, value: &str) -> Result<&'static OptionSpec> {
+    // A secret under a name that was misspelt is still one.
+    let secret = ["key", "secret", "token", "password"].iter().any(|word| name.contains(word));
     OPTIONS.iter().find(|spec| spec.name == name).ok_or_else(|| SinewError::Config {
         name: format!("sinew.{name}"),
-        value: String::new(),
+        value: if secret { "***".into() } else { value.into() },
         expected: format!(
             "there is no such option{}; the options are {}",
             sinew_ml::error::did_you_mean(name, OPTIONS.iter().map(|s| s.name)),
@@ -451,7 +453,7 @@ impl ExtensionOptions for SessionOptions {
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), DataFusionError> {
-        let spec = find(key)?;
+        let spec = find(key, value)?;
         if spec.at_start {
             return Err(SinewError::Config {
                 name: format!("sinew.{key}"),

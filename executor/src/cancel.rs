@@ -17,6 +17,7 @@ use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
+use sinew::tables::CopyExec;
 use sinew_ml::operators::{GradientExec, only_child};
 use tokio::sync::watch;
 
@@ -64,7 +65,8 @@ pub fn cancellable(plan: Arc<dyn ExecutionPlan>, token: &Token) -> Result<Arc<dy
         if node.is::<GradientExec>() {
             return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump));
         }
-        if node.is::<CancelExec>() || node.children().is_empty() {
+        // A copy looks for the rows below its sink.
+        if node.is::<CancelExec>() || node.is::<CopyExec>() || node.children().is_empty() {
             return Ok(Transformed::no(node));
         }
         let wrapped = |child: &Arc<dyn ExecutionPlan>| {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use sinew::{Result, SinewError};
 
-const LOCK: &str = "lock";
+/// No other program has a file of this name: what lies beside it may be removed.
+const LOCK: &str = "sinew-executor.lock";
 const FILES: &str = "files";
 
 /// A folder that is held by this process.
@@ -81,6 +82,7 @@ mod tests {
         fs::create_dir(root.path().join("dead"))?;
         File::create(root.path().join("dead").join(LOCK))?;
         fs::create_dir(root.path().join("foreign"))?;
+        File::create(root.path().join("foreign").join("lock"))?;
         let other = Folder::new(root.path(), "other")?;
         assert!(alive.path().exists() && other.path().exists());
         assert!(!root.path().join("dead").exists() && root.path().join("foreign").exists());

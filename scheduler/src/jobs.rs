@@ -42,6 +42,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ALIVE: Duration = Duration::from_secs(5);
 /// How often a job is run when executors are lost with results that others have begun to read.
 const ATTEMPTS: usize = 5;
+/// A job that so many executors died of is not given to another.
+const MOST_LOST: usize = 3;
+/// Connections to executors that are kept.
+const MOST_CLIENTS: usize = 1024;
 /// News of a job that may wait to be read.
 const NEWS: usize = 64;
 
@@ -260,6 +264,15 @@ impl Jobs {
             if let Some(status) = status.filter(over) {
                 return Ok(Some(status));
             }
+            let lost = self.members.lost_with(id);
+            if lost >= MOST_LOST {
+                return Err(failure::cluster(
+                    format!(
+                        "{lost} executors were lost while they worked on this statement, and it is given to no other"
+                    ),
+                    "look at the end of their logs: a statement that needs more memory than there is ends its process",
+                ));
+            }
             if for_long(&mut alone, !anyone && self.members.slots() == 0, self.grace + LOOK) {
                 return Err(self.no_executor());
             }
@@ -290,7 +303,13 @@ impl Jobs {
                 let client = BallistaClient::try_new(&host, port, bytes, false, Some(watched()), 1, 50, 0, 0)
                     .await
                     .map_err(lost)?;
-                self.clients.lock().insert((host.clone(), port), client.clone());
+                let mut clients = self.clients.lock();
+                // Executors come back at other ports; those that are still asked connect anew.
+                if clients.len() >= MOST_CLIENTS {
+                    clients.clear();
+                }
+                clients.insert((host.clone(), port), client.clone());
+                drop(clients);
                 client
             }
         };
@@ -314,7 +333,7 @@ impl Jobs {
             ended = matches!(self.state.get_job_status(&id).await, Ok(Some(status)) if over(&status));
         }
         self.refused.lock().remove(&id);
-        self.members.forget_undone(&id);
+        self.members.forget_job(&id);
         server.state.executor_manager.clean_up_job_data(id.clone());
         if let Err(error) = self.state.remove_job(&id).await {
             log::debug!("forgetting job {id}: {error}");

@@ -49,6 +49,8 @@ pub struct Members {
     undone: Mutex<HashSet<JobId>>,
     /// Where executors serve results to clients.
     results: Mutex<HashMap<String, String>>,
+    /// For each job, the executors that got tasks of it, and how many of those were lost.
+    users: Mutex<HashMap<JobId, (HashSet<String>, usize)>>,
 }
 
 impl Members {
@@ -124,9 +126,26 @@ impl Members {
         self.undone.lock().contains(job)
     }
 
-    /// Forgets that a job was undone.
-    pub fn forget_undone(&self, job: &JobId) {
+    /// How many executors were lost that had tasks of a job.
+    pub fn lost_with(&self, job: &JobId) -> usize {
+        self.users.lock().get(job).map_or(0, |(_, lost)| *lost)
+    }
+
+    /// Notes who has tasks of which job.
+    fn note_users(&self, bound: &[BoundTask]) {
+        let mut users = self.users.lock();
+        for (executor, task) in bound {
+            let (executors, _) = users.entry(task.key.job_id.clone()).or_default();
+            if !executors.contains(executor) {
+                executors.insert(executor.clone());
+            }
+        }
+    }
+
+    /// Forgets what happened to a job that has ended.
+    pub fn forget_job(&self, job: &JobId) {
         self.undone.lock().remove(job);
+        self.users.lock().remove(job);
     }
 
     /// Forgets a job.
@@ -265,6 +284,7 @@ impl ClusterState for Members {
         if !queries.is_empty() {
             bound.extend(self.bind_free(queries, executors).await?);
         }
+        self.note_users(&bound);
         Ok(bound)
     }
 
@@ -301,8 +321,14 @@ impl ClusterState for Members {
     }
 
     async fn remove_executor(&self, executor_id: &str) -> Result<()> {
+        let asked_to_leave = self.leaving().contains(executor_id);
         if self.cores.lock().remove(executor_id).is_some() {
             log::warn!("executor {executor_id} is gone");
+            if !asked_to_leave {
+                for (executors, lost) in self.users.lock().values_mut() {
+                    *lost += usize::from(executors.remove(executor_id));
+                }
+            }
         }
         self.blind.lock().remove(executor_id);
         self.results.lock().remove(executor_id);

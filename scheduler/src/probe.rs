@@ -45,6 +45,10 @@ async fn write(jobs: &Arc<Jobs>, warehouse: &Location, id: &str, run: &str, cont
     };
     let mut written = Vec::new();
     for location in &finished.partitions {
+        // It may have left meanwhile, and somebody else have done its task.
+        if location.executor_meta.as_ref().is_none_or(|meta| meta.id != id) {
+            return Err(crate::failure::cluster("another executor answered for it", "it may have ended"));
+        }
         written.extend(jobs.fetch(location).await?.try_collect::<Vec<_>>().await?);
     }
     files.read(&written).await?;

@@ -3,6 +3,7 @@
 //! What reads no file (SET, SHOW, `SELECT 1`) and what cannot travel runs in the scheduler; trainings do, too,
 //! and send their steps out themselves.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -23,6 +25,7 @@ use datafusion::physical_plan::execution_plan::{
 };
 use datafusion::physical_plan::explain::ExplainExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
+use datafusion::physical_plan::spill::get_record_batch_memory_size;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
@@ -239,14 +242,53 @@ async fn run(jobs: Arc<Jobs>, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskCon
         if finished.bytes() > HELD_BYTES {
             return Ok(stream(finished));
         }
-        match stream(finished).try_collect::<Vec<_>>().await {
-            Ok(batches) => return Ok(futures::stream::iter(batches.into_iter().map(Ok)).boxed()),
+        let mut rows = stream(finished);
+        let mut held = Held::new(&context);
+        match held.take(&mut rows).await {
+            Ok(()) => return Ok(held.passed_on().chain(rows).boxed()),
             Err(error) if attempt < ATTEMPTS => {
                 log::warn!("a query is run again: {error}");
                 attempt += 1;
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// The first rows of a result, in memory that counts. What a file of a result holds may be many times its size.
+struct Held {
+    batches: VecDeque<(RecordBatch, usize)>,
+    memory: MemoryReservation,
+}
+
+impl Held {
+    fn new(context: &TaskContext) -> Self {
+        let memory = MemoryConsumer::new("results of a query").register(context.memory_pool());
+        Self { batches: VecDeque::new(), memory }
+    }
+
+    /// Takes all rows there are, or as many as there is room for.
+    async fn take(&mut self, rows: &mut Rows) -> Result<()> {
+        while let Some(batch) = rows.try_next().await? {
+            let bytes = get_record_batch_memory_size(&batch);
+            let room = self.memory.size() + bytes <= HELD_BYTES as usize && self.memory.try_grow(bytes).is_ok();
+            self.batches.push_back((batch, if room { bytes } else { 0 }));
+            if !room {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows; their memory is given back as they go.
+    fn passed_on(self) -> Rows {
+        let Self { batches, memory } = self;
+        let next = |(mut batches, memory): (VecDeque<(RecordBatch, usize)>, MemoryReservation)| async move {
+            let (batch, bytes) = batches.pop_front()?;
+            memory.shrink(bytes);
+            Some((Ok(batch), (batches, memory)))
+        };
+        futures::stream::unfold((batches, memory), next).boxed()
     }
 }
 

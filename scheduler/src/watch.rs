@@ -25,6 +25,8 @@ use crate::server::Server;
 
 /// A process that is there accepts a connection sooner.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How often it is looked whether an executor whose connection says nothing is still a member.
+const GLANCE: Duration = Duration::from_secs(30);
 /// Between two connections to an executor that closes them.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two attempts of an executor to show that it shares the warehouse, at most.
@@ -106,8 +108,16 @@ async fn hold(host: &str, port: u16, members: &Members, id: &str) {
         match timeout(ANSWER, TcpStream::connect((host, port))).await {
             Ok(Ok(mut stream)) => {
                 let mut byte = [0];
-                // It sends nothing that matters here; what matters is that the connection ends.
-                while matches!(stream.read(&mut byte).await, Ok(1..)) {}
+                // It sends nothing that matters here; what matters is that the connection ends. A host that
+                // vanished ends none: such an executor has left by its missing signs of life.
+                loop {
+                    match timeout(GLANCE, stream.read(&mut byte)).await {
+                        Ok(Ok(1..)) => {}
+                        Ok(_) => break,
+                        Err(_) if members.get_executor_metadata(id).await.is_err() => return,
+                        Err(_) => {}
+                    }
+                }
             }
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => return,
             // A network that is cut is judged by the timeout of signs of life.

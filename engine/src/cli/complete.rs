@@ -9,6 +9,7 @@ use rustyline::hint::Hinter;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use tokio::runtime::Handle;
 
+use super::shell::word;
 use crate::session::{Session, split};
 
 /// Words that statements begin with or hold.
@@ -133,7 +134,8 @@ impl Completer for Helper {
 impl Validator for Helper {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let text = context.input();
-        let whole = text.trim_start().starts_with('\\') || split(text).last().is_none_or(|last| last.terminated);
+        let command = text.trim_start().starts_with('\\') || word(text).is_some();
+        let whole = command || split(text).last().is_none_or(|last| last.terminated);
         Ok(if whole { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
     }
 }

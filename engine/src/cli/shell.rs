@@ -100,11 +100,17 @@ fn history_file() -> Option<PathBuf> {
     file.or_else(|| Some(PathBuf::from(std::env::var_os("HOME").filter(|h| !h.is_empty())?).join(".sinew_history")))
 }
 
+/// The command that a lone word stands for; people try these first.
+pub(super) fn word(text: &str) -> Option<&'static str> {
+    let text = text.trim().trim_end_matches(';').trim_end();
+    ["help", "quit", "exit"].into_iter().find(|word| text.eq_ignore_ascii_case(word))
+}
+
 impl Shell<'_> {
     fn line(&mut self, text: &str) -> Next {
-        match text.trim().strip_prefix('\\') {
-            Some(command) => self.command(command),
-            None => self.script(text),
+        match (text.trim().strip_prefix('\\'), word(text)) {
+            (Some(command), _) | (None, Some(command)) => self.command(command),
+            (None, None) => self.script(text),
         }
     }
 

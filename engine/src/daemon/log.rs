@@ -16,8 +16,11 @@ struct Lines {
 }
 
 /// Modules that warn of what is usual: results that two clean-ups remove, sorts that go to disk.
-const CHATTY: [&str; 2] =
-    ["ballista_scheduler::state::executor_manager", "ballista_core::execution_plans::sort_shuffle"];
+const CHATTY: [&str; 3] = [
+    "ballista_scheduler::state::executor_manager",
+    "ballista_scheduler::cluster::memory",
+    "ballista_core::execution_plans::sort_shuffle",
+];
 
 static LINES: Lines = Lines { ours: AtomicUsize::new(0), theirs: AtomicUsize::new(0) };
 

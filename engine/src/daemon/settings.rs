@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 
-use crate::config::{OPTIONS, OptionSpec, SessionOptions};
+use crate::config::{OPTIONS, OptionKind, OptionSpec, SessionOptions};
 use crate::error::{Result, SinewError};
 
 /// The command line is wrong.
@@ -81,11 +81,17 @@ impl DaemonSpec {
                     .help(format!("{}{default}", option.doc)),
             );
         }
-        for option in OPTIONS.iter().filter(|option| self.own(option.name).is_none()) {
+        for option in self.flags() {
             let arg = Arg::new(option.name).long(flag_of(option.name));
             command = command.arg(arg.value_name("VALUE").help(option.doc));
         }
         command
+    }
+
+    /// Options of sessions that have a flag: secrets have none, because others can read command lines.
+    fn flags(&self) -> impl Iterator<Item = &'static OptionSpec> {
+        let secret = |option: &&OptionSpec| option.kind == OptionKind::Secret;
+        OPTIONS.iter().filter(move |option| self.own(option.name).is_none() && !secret(option))
     }
 
     fn own(&self, name: &str) -> Option<&'static OptionSpec> {
@@ -140,7 +146,7 @@ impl DaemonSpec {
                 settings.put(option, &option.flag(), &value)?;
             }
         }
-        for option in OPTIONS.iter().filter(|option| self.own(option.name).is_none()) {
+        for option in self.flags() {
             if let Some(value) = flag(option.name) {
                 settings.session.set(option.name, &option.flag(), &value)?;
             }
@@ -219,7 +225,6 @@ fn read_file(path: &str) -> Result<Vec<(String, String, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::OptionKind;
 
     static OWN: [OptionSpec; 2] = [
         OptionSpec { name: "listen", kind: OptionKind::Text, default: "127.0.0.1:1", at_start: true, doc: "Where." },
@@ -252,6 +257,8 @@ mod tests {
         let text = wrong.address("listen").err().map(|e| e.to_string()).unwrap_or_default();
         assert!(text.contains("--listen") && text.contains("127.0.0.1:50060"), "{text}");
         DAEMON.command().debug_assert();
+        let secret = DAEMON.command().try_get_matches_from(["sinew-test", "--azure-key", "x"]);
+        assert!(secret.is_err_and(|error| error.kind() == ErrorKind::UnknownArgument));
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::connect::{ConnectOptions, Login, Target};
-use super::status::{from_flight, from_status, root_cause};
+use super::status::{from_flight, from_status, hinted, root_cause};
 use super::{COLUMN, COOKIE, LINE};
 use crate::error::{Result, SinewError};
 use crate::plans::CommandPlan;
@@ -44,7 +44,8 @@ impl Remote {
     pub async fn connect(url: &str, options: ConnectOptions) -> Result<Self> {
         let Target { endpoint, login } = Target::new(url, &options)?;
         let channel = endpoint.connect().await;
-        let channel = channel.map_err(|e| SinewError::Unreachable { url: url.to_string(), reason: root_cause(&e) })?;
+        let unreachable = |reason| SinewError::Unreachable { url: url.to_string(), reason: hinted(reason) };
+        let channel = channel.map_err(|e| unreachable(root_cause(&e)))?;
         let remote = Self {
             url: url.to_string(),
             endpoint,

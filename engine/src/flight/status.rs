@@ -77,7 +77,7 @@ pub fn from_status(url: &str, status: Status) -> SinewError {
     // What our server says begins with a code, so this comes from between it and here.
     match status.code() {
         Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded => {
-            SinewError::Disconnected { url: url.into(), reason: root_cause(&status) }
+            SinewError::Disconnected { url: url.into(), reason: hinted(root_cause(&status)) }
         }
         code => {
             let answer = format!("{code:?}: {}", status.message());
@@ -92,6 +92,17 @@ pub fn from_flight(url: &str, error: FlightError) -> SinewError {
         FlightError::Tonic(status) => from_status(url, *status),
         other => SinewError::Internal(format!("reading the answer of {url}: {other}")),
     }
+}
+
+/// A reason that says what to try, where one side speaks TLS and the other does not.
+pub fn hinted(reason: String) -> String {
+    if reason.contains("frame with invalid size") {
+        return format!("{reason} (a server with a certificate is at grpcs://)");
+    }
+    if reason.contains("InvalidContentType") {
+        return format!("{reason} (a server without a certificate is at grpc://)");
+    }
+    reason
 }
 
 /// The last error of a chain, in its own words.

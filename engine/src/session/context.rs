@@ -1,6 +1,7 @@
 //! The DataFusion context below a session.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use datafusion::catalog::Session as CatalogSession;
@@ -169,10 +170,16 @@ impl Resources {
         &self.roots
     }
 
-    /// Plans of a cluster have as many partitions as it has cores now.
-    pub fn follow(&self, context: &SessionContext) {
-        if let Some(slots) = self.host.runner.slots() {
-            context.state_ref().write().config_mut().options_mut().execution.target_partitions = slots.max(1);
+    /// Plans of a cluster have as many partitions as it has cores now, unless the session has SET another number
+    /// than it `followed` last.
+    pub fn follow(&self, context: &SessionContext, followed: &AtomicUsize) {
+        let Some(slots) = self.host.runner.slots() else { return };
+        let state = context.state_ref();
+        let mut state = state.write();
+        let partitions = &mut state.config_mut().options_mut().execution.target_partitions;
+        if *partitions == followed.load(Ordering::Relaxed) {
+            *partitions = slots.max(1);
+            followed.store(*partitions, Ordering::Relaxed);
         }
     }
 

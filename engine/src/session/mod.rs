@@ -1,6 +1,7 @@
 //! A session: SQL in, streams of rows out.
 
 mod bound;
+mod bounds;
 mod context;
 mod elsewhere;
 mod execution;
@@ -18,6 +19,7 @@ mod train;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
@@ -65,6 +67,8 @@ struct Inner {
     remote: Option<Arc<Remote>>,
     /// Relations that its one statement sees.
     over: Option<Over>,
+    /// The number of partitions that followed from the size of the cluster.
+    followed: AtomicUsize,
 }
 
 impl std::fmt::Debug for Inner {
@@ -159,7 +163,8 @@ impl Session {
             Some(remote) => frame::context(remote, Arc::clone(&home)),
         };
         let tables = Arc::new(StoredTables::new(&location));
-        let inner = Inner { context, options, models, location, tables, resources, remote, over: None };
+        let followed = AtomicUsize::new(context.copied_config().target_partitions());
+        let inner = Inner { context, options, models, location, tables, resources, remote, over: None, followed };
         let session = Self { inner: Arc::new(inner) };
         home.bind(&session);
         session
@@ -180,6 +185,7 @@ impl Session {
             resources: inner.resources.clone(),
             remote: None,
             over: Some(relations.clone()),
+            followed: AtomicUsize::new(inner.followed.load(Ordering::Relaxed)),
         };
         (Self { inner: Arc::new(over) }, relations)
     }
@@ -285,11 +291,17 @@ impl Session {
 
     /// Parses one statement, and plans it if DataFusion does.
     pub(crate) async fn prepare(&self, piece: &Piece) -> Result<Prepared> {
+        self.follow();
         guarded(Prepared::new(self, &piece.in_place())).await
     }
 
+    /// Brings plans up to the size of the cluster.
+    fn follow(&self) {
+        self.inner.resources.follow(&self.inner.context, &self.inner.followed);
+    }
+
     async fn start(&self, statement: Statement) -> Result<Execution> {
-        self.inner.resources.follow(&self.inner.context);
+        self.follow();
         let batch = match statement {
             Statement::Query(query) => return plain::run(self, &query).await,
             Statement::Train(train) => return train::run(self, &train).await,

@@ -11,9 +11,9 @@ use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast;
 use sinew_sql::{QueryStatement, plan_query};
 
-use super::Session;
 use super::execution::{Execution, ExecutionKind, name_files};
 use super::models::load_models;
+use super::{Session, bounds};
 use crate::error::{Result, SinewError};
 use crate::flight::Placed;
 use crate::tables::copy::CopyNode;
@@ -38,6 +38,7 @@ pub async fn plan(session: &Session, query: &QueryStatement) -> Result<(LogicalP
     match plan_query(&state, &query, models).await {
         Ok(plan) => {
             session.roots().admit_plan(&plan)?;
+            bounds::functions(&plan)?;
             Ok((plan, said))
         }
         Err(error) => Err(write::with_columns(&state, &query.statement, error.into()).await),
@@ -120,6 +121,10 @@ pub async fn place(session: &Session, plan: LogicalPlan) -> Result<Option<Arc<dy
 pub async fn start(session: &Session, plan: LogicalPlan, said: &Said) -> Result<Execution> {
     let (context, tables) = (session.context(), session.tables());
     session.roots().admit_plan(&plan)?;
+    bounds::functions(&plan)?;
+    if let LogicalPlan::Statement(PlanStatement::SetVariable(set)) = &plan {
+        bounds::setting(&set.variable, &set.value)?;
+    }
     tables.refresh_scans(&plan, &said.fresh).await?;
     match plan {
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) => {

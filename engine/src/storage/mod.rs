@@ -21,6 +21,7 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 
 pub use address::{Service, show};
 
+pub(crate) use roots::local_path;
 pub use roots::{Access, Roots};
 
 use crate::config::SessionOptions;

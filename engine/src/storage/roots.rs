@@ -224,12 +224,13 @@ impl Roots {
     }
 
     fn outside(&self, address: &dyn fmt::Display) -> SinewError {
-        SinewError::Outside {
-            address: address.to_string(),
-            reason: format!(
-                "is not among what this server may touch ({self}); --roots, where it starts, says what it may"
-            ),
-        }
+        // Where secrets lie is nobody's business.
+        let mut may: Vec<String> = self.places.iter().flatten().map(ToString::to_string).collect();
+        may.dedup();
+        let may = if may.is_empty() { "some files of its own excepted".into() } else { may.join(", ") };
+        let reason =
+            format!("is not among what this server may touch ({may}); --roots, where it starts, says what it may");
+        SinewError::Outside { address: address.to_string(), reason }
     }
 }
 
@@ -302,7 +303,7 @@ fn plain_key(url: &Url) -> String {
 }
 
 /// Where the store of local files has a path.
-pub(super) fn local_path(path: &Path) -> PathBuf {
+pub(crate) fn local_path(path: &Path) -> PathBuf {
     let mut url = match Url::parse("file:///") {
         Ok(url) => url,
         Err(_) => return PathBuf::from("/"),

@@ -3,16 +3,19 @@
 //! Views and prepared statements keep the provider they were made with, so it is the provider that changes
 //! when the table has a new manifest.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::DefaultTableSource;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
@@ -131,7 +134,12 @@ impl TableProvider for ManagedTable {
         let options =
             TableParquetOptions { global: state.config_options().execution.parquet.clone(), ..Default::default() };
         match self.files(&manifest, options)? {
-            Some(files) => files.scan(state, projection, filters, limit).await,
+            Some(files) => {
+                // All files are looked at, so that one that is missing is noticed; the limit comes after.
+                let plan = files.scan(state, projection, filters, None).await?;
+                self.complete(&manifest, &plan)?;
+                Ok(limit.and_then(|limit| plan.with_fetch(Some(limit))).unwrap_or(plan))
+            }
             None => {
                 let schema = match projection {
                     Some(columns) => Arc::new(self.schema.project(columns)?),
@@ -140,6 +148,34 @@ impl TableProvider for ManagedTable {
                 Ok(Arc::new(EmptyExec::new(schema)))
             }
         }
+    }
+}
+
+impl ManagedTable {
+    /// Sees that a plan reads every file of the manifest: a listing says nothing of a file that is not there.
+    fn complete(&self, manifest: &Manifest, plan: &Arc<dyn ExecutionPlan>) -> DataFusionResult<()> {
+        let mut found = HashMap::new();
+        plan.apply(|node| {
+            let source = node.downcast_ref::<DataSourceExec>().map(DataSourceExec::data_source);
+            if let Some(scan) = source.and_then(|source| source.downcast_ref::<FileScanConfig>()) {
+                let files = scan.file_groups.iter().flat_map(FileGroup::iter);
+                found.extend(files.map(|file| (file.object_meta.location.as_ref().to_string(), file.object_meta.size)));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        for file in &manifest.files {
+            let path = format!("{}/{}", self.folder, file.path);
+            let reason = match found.get(&path) {
+                Some(size) if *size == file.bytes => continue,
+                Some(size) => {
+                    format!("it has {size} bytes, and the table '{}' knows it with {}", self.name, file.bytes)
+                }
+                None => format!("it is missing, and the table '{}' has {} rows in it", self.name, file.rows),
+            };
+            let hint = "restore the file from a copy; DROP TABLE and CREATE TABLE make the table anew".into();
+            return Err(SinewError::Damaged { path: format!("'/{path}'"), reason, hint }.into());
+        }
+        Ok(())
     }
 }
 

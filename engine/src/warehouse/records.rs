@@ -95,24 +95,23 @@ impl Records {
     /// `attempts`, and returns false: look again, and offer what is right then.
     ///
     /// # Errors
-    /// When the store cannot be written, or too many attempts were lost.
+    /// When the store cannot be written, or too many attempts were lost. After an error other than
+    /// [`SinewError::Contention`] the record may be there.
     pub async fn offer<T: Serialize + Sync>(&self, number: u64, record: &T, attempt: u32) -> Result<bool> {
         let path = self.path(number);
         let bytes = seal(record)?;
         match create(&self.store, &path, bytes.clone()).await {
             Ok(()) => Ok(true),
-            // A request that was repeated finds what its first attempt wrote: that is this writer's own record.
-            Err(object_store::Error::AlreadyExists { .. })
-                if read_object(&self.store, &path).await.is_ok_and(|there| there == bytes) =>
-            {
-                Ok(true)
-            }
-            Err(object_store::Error::AlreadyExists { .. }) if attempt < ATTEMPTS => {
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                // A request that was repeated finds what its first attempt wrote: that is this writer's own record.
+                if read_object(&self.store, &path).await? == bytes {
+                    return Ok(true);
+                }
+                if attempt >= ATTEMPTS {
+                    return Err(SinewError::Contention { path: shown(&self.folder), attempts: ATTEMPTS });
+                }
                 tokio::time::sleep(std::time::Duration::from_micros(u64::from(attempt.min(40)) * 100)).await;
                 Ok(false)
-            }
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                Err(SinewError::Contention { path: shown(&self.folder), attempts: ATTEMPTS })
             }
             Err(e) => Err(write_error(&path, e)),
         }

@@ -15,7 +15,7 @@ use super::columns::Column;
 use super::location::Location;
 use super::name::{decode, encode};
 use super::records::{Records, read_error};
-use crate::error::Result;
+use crate::error::{Result, SinewError};
 
 /// Format of the records of this chain; [`super::FORMAT`] is that of `catalog/`.
 const CHAIN_FORMAT: u32 = 2;
@@ -90,6 +90,27 @@ pub enum Change {
     Keep,
     /// The name stands for this from now on.
     Write(Option<StoredTable>),
+}
+
+/// A record that was not added.
+#[derive(Debug)]
+pub struct NotAdded {
+    /// Why.
+    pub error: SinewError,
+    /// Whether it may be there all the same: the store was asked to write it, and nobody can say what became of it.
+    pub perhaps: bool,
+}
+
+impl From<SinewError> for NotAdded {
+    fn from(error: SinewError) -> Self {
+        Self { error, perhaps: false }
+    }
+}
+
+impl From<NotAdded> for SinewError {
+    fn from(not: NotAdded) -> Self {
+        not.error
+    }
 }
 
 /// A record as `catalog/` has it.
@@ -174,10 +195,7 @@ impl TableRecords {
     }
 
     /// Adds the record that `change` makes of the newest one; it is asked again when another writer came
-    /// first. Returns whether a record was added. An error of `change` and [`Contention`] mean that none was;
-    /// after an error of the store it may be there.
-    ///
-    /// [`Contention`]: crate::SinewError::Contention
+    /// first. Returns whether a record was added.
     ///
     /// # Errors
     /// Those of `change`, and of reading and writing the store.
@@ -185,18 +203,23 @@ impl TableRecords {
         &self,
         name: &str,
         change: impl Fn(Option<StoredTable>) -> Result<Change> + Send,
-    ) -> Result<bool> {
+    ) -> std::result::Result<bool, NotAdded> {
         let chain = self.chain(name)?;
         for attempt in 0.. {
             let newest = self.newest(name).await?;
             let Change::Write(table) = change(self.read(name, newest).await?)? else { break };
             let number = if let Newest::Chain(number) = newest { number + 1 } else { 1 };
             let record = TableRecord { format: CHAIN_FORMAT, table };
-            // A store that tries a write again finds its own first attempt.
-            if chain.offer(number, &record, attempt).await?
-                || chain.read::<TableRecord>(number).await.is_ok_and(|there| there == record)
-            {
-                return Ok(true);
+            match chain.offer(number, &record, attempt).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error @ SinewError::Contention { .. }) => return Err(error.into()),
+                // The answer may have been lost on its way, and not the record.
+                Err(error) => match chain.read::<TableRecord>(number).await {
+                    Ok(there) if there == record => return Ok(true),
+                    Ok(_) => {}
+                    Err(_) => return Err(NotAdded { error, perhaps: true }),
+                },
             }
         }
         Ok(false)

@@ -5,6 +5,7 @@
 
 mod books;
 mod cancel;
+mod copies;
 mod direct;
 mod disk;
 mod loss;

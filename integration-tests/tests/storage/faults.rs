@@ -97,6 +97,29 @@ async fn a_create_whose_answer_is_lost_is_one_version() {
 }
 
 #[tokio::test]
+async fn rows_that_were_inserted_stay_when_the_answer_is_lost() {
+    let records = |request: &Request, method: &str| {
+        request.line.starts_with(method) && request.line.contains("/wh/tables/t/manifests/00000002.json")
+    };
+    for readable in [true, false] {
+        // The record is written, and nobody ever says so.
+        let stand = Stand::new(move |request| match () {
+            () if records(request, "PUT") => Verdict::PassAndHangUp,
+            () if records(request, "GET") && !readable => Verdict::Answer(503, String::new()),
+            () => Verdict::Pass,
+        });
+        run(stand.direct(), "CREATE TABLE t AS SELECT 1 AS a").await;
+        let insert = "INSERT INTO t VALUES (2), (3)";
+        match readable {
+            true => drop(run(stand.through("1"), insert).await),
+            false => assert!(error(stand.through("1"), insert).await.starts_with("SINEW-3501")),
+        }
+        let shown = run(stand.direct(), "SELECT sum(a) AS total FROM t").await;
+        assert!(shown.contains("| 6 "), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_answer_is_given_up() {
     let stand = Stand::new(|_| Verdict::Stall(Duration::from_secs(30)));
     let start = Instant::now();

@@ -5,6 +5,7 @@
 
 mod class;
 pub mod hash;
+mod repeats;
 
 use std::collections::BTreeMap;
 
@@ -14,9 +15,11 @@ use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
 use serde::{Deserialize, Serialize};
 
 pub use class::ClassKey;
+pub use repeats::Repeats;
 
 use crate::columns::Columns;
 use crate::error::{MlError, Result};
+use crate::prepare::hashes;
 
 /// A categorical feature may have this many values, and a label this many classes.
 pub const MAX_CATEGORIES: usize = 65_536;
@@ -34,6 +37,8 @@ pub struct Profile {
     pub classes: BTreeMap<ClassKey, u64>,
     /// Range of the weights.
     pub weight: Range,
+    /// How often rows repeat.
+    pub repeats: Repeats,
 }
 
 /// What is known of one feature.
@@ -149,6 +154,9 @@ impl Profile {
     /// categories.
     pub fn see(&mut self, columns: &Columns, batch: &RecordBatch) -> Result<()> {
         self.rows += batch.num_rows() as u64;
+        if let Ok(hashes) = hashes(batch) {
+            self.repeats.see(hashes.values());
+        }
         for (feature, profile) in columns.features.iter().zip(&mut self.features) {
             let array = batch.column(feature.index);
             match profile {
@@ -225,6 +233,7 @@ impl Profile {
             check_count(&label.name, self.classes.len(), "classes")?;
         }
         self.weight.merge(&other.weight);
+        self.repeats.merge(other.repeats);
         Ok(())
     }
 }

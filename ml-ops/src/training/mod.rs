@@ -41,6 +41,7 @@ use crate::partial::Partial;
 use crate::prepare::Frozen;
 use crate::profile::{FeatureProfile, Profile};
 use crate::runtime::TrainRuntime;
+use crate::split::SplitRule;
 use crate::store::{Entry, Fitted};
 use crate::transform::{Encoding, OnMissing};
 use checkpoint::{Checkpoint, Clock, Origin};
@@ -492,6 +493,28 @@ impl Run {
         }
     }
 
+    /// What follows from rows that repeat, where rows are told apart by their content.
+    fn repeats(&self, setup: &Setup, frozen: &Frozen) -> Option<String> {
+        let profile = self.entry.fitted()?.profile;
+        let different = profile.repeats.different(profile.rows);
+        let (held, sharded) = (matches!(frozen.split, SplitRule::Hash(_)), self.spec.shards().is_some_and(|n| n > 1));
+        if different * 2 > profile.rows || !(held || sharded) {
+            return None;
+        }
+        let mut text =
+            format!("rows repeat: about {different} of {} differ, and equal rows stay together", profile.rows);
+        if held {
+            let share = setup.moments.eval_rows;
+            text += &format!(
+                "; the {share} rows held out by hash say little about new rows: use SPLIT BY a column of yours, or SPLIT NONE"
+            );
+        }
+        if sharded {
+            text += "; the shards of the network see different data: shards = 1 puts all rows into one";
+        }
+        Some(text)
+    }
+
     fn warnings(&self, setup: &Setup, frozen: &Frozen, outcome: &Outcome) -> Vec<String> {
         let mut warnings = Vec::new();
         let constant: Vec<&str> = setup
@@ -504,6 +527,7 @@ impl Run {
         if !constant.is_empty() {
             warnings.push(format!("constant in the training rows, hence of no use: {}", constant.join(", ")));
         }
+        warnings.extend(self.repeats(setup, frozen));
         if !outcome.converged {
             warnings.push(format!("not converged after {} iterations: {}", outcome.iterations, outcome.reason));
         }

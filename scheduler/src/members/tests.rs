@@ -106,7 +106,7 @@ async fn a_job_of_which_a_stage_was_undone_gets_no_more_tasks() -> Done {
     job.write().await.reset_stages_on_lost_executor("e1")?;
     assert!(bind(&members, &jobs).await?.is_empty());
     assert!(members.is_undone(&id));
-    members.forget_undone(&id);
+    members.forget_job(&id);
     assert!(!members.is_undone(&id));
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! Leave to read one part of one result: signed by the gateway (Ed25519), read by executors.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::RwLock;
 use prost::Message;
 use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
@@ -77,7 +79,7 @@ impl Signer {
 /// Checks grants for one executor.
 #[derive(Clone, Debug)]
 pub struct Verifier {
-    key: Vec<u8>,
+    key: Arc<RwLock<Vec<u8>>>,
     executor: String,
 }
 
@@ -87,12 +89,23 @@ impl Verifier {
     /// # Errors
     /// When the key is not 64 hexadecimal digits.
     pub fn new(public: &str, executor: &str) -> Result<Self> {
+        Ok(Self { key: Arc::new(RwLock::new(Self::key(public)?)), executor: executor.into() })
+    }
+
+    /// Accepts what another key's owner signs from now on; copies do as well.
+    ///
+    /// # Errors
+    /// When the key is not 64 hexadecimal digits.
+    pub fn renew(&self, public: &str) -> Result<()> {
+        *self.key.write() = Self::key(public)?;
+        Ok(())
+    }
+
+    fn key(public: &str) -> Result<Vec<u8>> {
         let digit = |at: usize| public.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
         let key: Option<Vec<u8>> = (0..public.len()).step_by(2).map(digit).collect();
-        match key.filter(|key| key.len() == 32) {
-            Some(key) => Ok(Self { key, executor: executor.into() }),
-            None => Err(SinewError::Internal(format!("'{public}' is no key of a scheduler"))),
-        }
+        let odd = || SinewError::Internal(format!("'{public}' is no key of a scheduler"));
+        key.filter(|key| key.len() == 32).ok_or_else(odd)
     }
 
     /// The grant in a ticket.
@@ -106,7 +119,7 @@ impl Verifier {
         };
         let signed = ticket.strip_prefix(MAGIC).filter(|signed| signed.len() > SIGNATURE);
         let (signature, bytes) = signed.ok_or_else(|| refused("not one of an executor"))?.split_at(SIGNATURE);
-        let key = UnparsedPublicKey::new(&ED25519, &self.key);
+        let key = UnparsedPublicKey::new(&ED25519, self.key.read().clone());
         key.verify(bytes, signature).map_err(|_| refused("not signed by this cluster"))?;
         let grant = Grant::decode(bytes).map_err(|_| refused("not readable"))?;
         if grant.executor != self.executor {

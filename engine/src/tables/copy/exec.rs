@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::sink::DataSinkExec;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
@@ -86,8 +87,9 @@ impl ExecutionPlan for CopyExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let gate = Arc::new(Gate::default());
         let children = self.sink.children();
-        let [rows] = children.as_slice() else {
-            return Err(SinewError::Internal("a sink has one input".into()).into());
+        // Around anything else the gate would stand open.
+        let (true, [rows]) = (self.sink.is::<DataSinkExec>(), children.as_slice()) else {
+            return Err(SinewError::Internal(format!("a copy around {}, which is no sink", self.sink.name())).into());
         };
         // The rows are read with the stores as they are; only what the sink writes waits.
         let rows = Arc::new(Rows { input: Arc::clone(rows), context: Arc::clone(&context), gate: Arc::clone(&gate) });

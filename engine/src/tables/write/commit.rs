@@ -10,7 +10,7 @@ use object_store::path::Path;
 
 use super::target::{FILE_BYTES, Target, files};
 use super::{WriteNode, target};
-use crate::error::{Result, SinewError};
+use crate::error::Result;
 use crate::run::new_run;
 use crate::session::{Execution, Session};
 use crate::warehouse::columns::Column;
@@ -91,14 +91,13 @@ impl Run {
         let committed = self.session.tables().records().commit(&self.target.table, change).await;
         let lost = match &committed {
             Ok(committed) => !committed,
-            Err(SinewError::Write { .. }) => false,
-            Err(_) => true,
+            Err(not) => !not.perhaps,
         };
         if lost {
             self.orphans.left = true;
             self.orphans.remove().await;
         }
-        committed
+        Ok(committed?)
     }
 
     /// Takes the files away.

@@ -15,6 +15,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::exec::WriteExec;
 use super::target::{Target, files};
 use crate::error::{Result, SinewError};
+use crate::storage::local_path;
 use crate::warehouse::Location;
 use crate::warehouse::columns::columns;
 
@@ -88,6 +89,22 @@ pub async fn remove_run(location: &Location, run: &str) {
     if let Err(error) = removed {
         log::debug!("removing what run {run} left: {error}");
     }
+    // Files leave their folders behind; object stores have none.
+    if location.url.as_str() == "file:///" {
+        let folder = local_path(&folder(location, run));
+        let _ = tokio::task::spawn_blocking(move || remove_empty(&folder)).await;
+    }
+}
+
+/// Removes a folder that has no files, with the folders in it.
+fn remove_empty(folder: &std::path::Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    // It stays where there is something in it.
+    let _ = std::fs::remove_dir(folder);
 }
 
 /// Removes a value that [`put_in_run`] stored; what cannot be removed goes with its run.

@@ -100,6 +100,30 @@ async fn a_write_that_stops_after_any_step_leaves_the_table_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_missing_or_another_is_an_error_and_no_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = open(folder.path());
+    session.sql("CREATE TABLE t AS SELECT value AS a FROM generate_series(1, 10)").collect().await.unwrap();
+    session.sql("INSERT INTO t SELECT value FROM generate_series(1, 5)").collect().await.unwrap();
+    assert_eq!(rows(&open(folder.path())).await, 15);
+    let file = data_files(folder.path()).pop().unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    for damage in [None, Some(&whole[..whole.len() - 1])] {
+        match damage {
+            None => std::fs::remove_file(&file).unwrap(),
+            Some(bytes) => std::fs::write(&file, bytes).unwrap(),
+        }
+        for sql in ["SELECT count(*) FROM t", "SELECT a FROM t LIMIT 1", "SELECT a FROM t WHERE a > 100"] {
+            let error = open(folder.path()).sql(sql).collect().await.unwrap_err().to_string();
+            let name = file.file_name().unwrap().to_str().unwrap();
+            assert!(error.contains(name) && error.contains("the table 't'"), "{sql}: {error}");
+        }
+    }
+    std::fs::write(&file, whole).unwrap();
+    assert_eq!(rows(&open(folder.path())).await, 15);
+}
+
+#[tokio::test]
 async fn sizes_and_rows_in_a_manifest_are_those_of_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let session = open(folder.path());
