@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 work="${SINEW_BENCH_DIR:-${TMPDIR:-/tmp}/sinew-bench}"
 mkdir -p "$work"
-cargo build --release --workspace --bins
+cargo build --release --workspace --bins --example raw-flight
 [ -d "$work/venv" ] || python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet pyarrow numpy pandas duckdb adbc-driver-flightsql tpchgen-cli
 exec "$work/venv/bin/python" integration-tests/benchmarks/doors.py "$CARGO_TARGET_DIR/release" "$work" "$@"

@@ -24,8 +24,9 @@ mod query;
 mod resume;
 mod server;
 mod settings;
-#[cfg(test)]
-mod simulation;
+#[cfg(any(test, feature = "simulation"))]
+#[doc(hidden)]
+pub mod simulation;
 mod small;
 mod steps;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //!  this process: Ballista's scheduler, our members, jobs and launcher, a driver that waits for each job
 //!  a child:      N executors, each with a port, that report every task as done at once
 //! ```
-//! Run with `cargo test --release --workspace --lib -- --ignored --nocapture scheduler_cost`.
+//! The example `scheduler-cost` prints it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -152,7 +152,7 @@ fn cpu_seconds() -> f64 {
 
 /// Jobs of one task for each executor, as the steps of a training are; milliseconds of processor time for each
 /// task, and of wall time for each job.
-async fn measure(executors: usize, jobs: usize) -> (f64, f64) {
+pub async fn measure(executors: usize, jobs: usize) -> (f64, f64) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = listener.local_addr().unwrap().to_string();
     let codec = sinew::codec(Arc::new(BallistaPhysicalExtensionCodec::default()));
@@ -162,6 +162,7 @@ async fn measure(executors: usize, jobs: usize) -> (f64, f64) {
     tokio::spawn(Tonic::builder().add_service(grpc).serve_with_incoming(incoming));
 
     let mut child = Command::new(std::env::current_exe().unwrap())
+        // For the test, which is a test binary; the example takes no arguments.
         .args(["--ignored", "--exact", "--nocapture", "simulation::executors_of_the_simulation"])
         .env(CHILD, format!("{endpoint} {executors}"))
         .stdout(Stdio::piped())
@@ -200,26 +201,23 @@ async fn measure(executors: usize, jobs: usize) -> (f64, f64) {
     (cpu * 1e3 / (jobs * executors) as f64, wall * 1e3 / jobs as f64)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "the other half of a simulation, started by it"]
-async fn executors_of_the_simulation() {
+/// Plays the executors where the process was started for that; does not return then.
+pub async fn be_executors_if_asked() {
     if let Ok(asked) = std::env::var(CHILD) {
         let (scheduler, count) = asked.split_once(' ').unwrap();
         be_executors(scheduler, count.parse().unwrap()).await;
     }
 }
 
+#[cfg(test)]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the other half of a simulation, started by it"]
+async fn executors_of_the_simulation() {
+    be_executors_if_asked().await;
+}
+
+#[cfg(test)]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_executor_of_eight_has_one_task_of_each_job() {
     measure(8, 10).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "prints what a task costs the scheduler"]
-async fn scheduler_cost() {
-    println!("| executors | scheduler CPU for each task, ms | wall for each job, ms |\n|---|---|---|");
-    for (executors, jobs) in [(10, 200), (50, 100), (200, 50)] {
-        let (task, job) = measure(executors, jobs).await;
-        println!("| {executors} | {task:.3} | {job:.1} |");
-    }
 }
