@@ -10,10 +10,12 @@ use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
     Any, CommandGetTables, CommandPreparedStatementQuery, CommandStatementIngest, CommandStatementQuery,
-    CommandStatementUpdate, ProstMessageExt, TicketStatementQuery,
+    CommandStatementUpdate, ProstMessageExt, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+    TicketStatementQuery,
 };
 use arrow_flight::{Action, FlightData, FlightDescriptor, HandshakeRequest, Ticket};
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use proptest::prelude::*;
 use prost::Message;
@@ -133,6 +135,13 @@ fn status<T>(result: Result<T, FlightError>) -> Status {
 async fn rows(client: &mut Client, sql: &str) -> Result<Vec<RecordBatch>, FlightError> {
     let info = client.execute(sql.into(), None).await?;
     client.do_get(info.endpoint[0].ticket.clone().unwrap()).await?.try_collect().await
+}
+
+/// The rows of a statement that is its own ticket.
+async fn once(client: &mut Client, sql: &str) -> Vec<RecordBatch> {
+    let command = CommandStatementQuery { query: sql.into(), transaction_id: None };
+    let sent = client.do_get(Ticket::new(command.as_any().encode_to_vec())).await.unwrap();
+    sent.try_collect().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -507,11 +516,20 @@ async fn a_session_at_its_limits_leaves_others_alone() {
     for (what, refused, name) in [
         ("statements", status(rows(&mut one, "SELECT 1").await), "flight_statements"),
         ("text", status(one.execute(format!("SELECT '{}'", "x".repeat(2000)), None).await), "flight_text"),
+        ("planning", status(one.prepare("SELECT 1".into(), None).await), "flight_statements"),
+        ("describing", status(one.execute("SELECT 1".into(), None).await), "flight_statements"),
     ] {
         assert_eq!(refused.code(), Code::ResourceExhausted, "{what}: {refused}");
         assert!(refused.message().contains(name), "{what}: {refused}");
     }
     drop(running);
+    // The server hears of it a moment later.
+    for _ in 0..200 {
+        if rows(&mut one, "SELECT 1").await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let mut open = Vec::new();
     let refused = loop {
         match one.prepare("SELECT 1".into(), None).await {
@@ -528,6 +546,78 @@ async fn a_session_at_its_limits_leaves_others_alone() {
     assert!(sent.is_err());
     assert_eq!(rows(&mut other, "SELECT 1").await.unwrap().len(), 1);
     assert_eq!(rows(&mut server.client().await, "SELECT 1").await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_needs_one_permit_from_its_plan_to_its_end() {
+    let mut options = SessionOptions::in_memory();
+    options.set("flight_statements", "", "1").unwrap();
+    let server = Server::open(options).await;
+    let mut client = server.client().await;
+    let train =
+        "TRAIN MODEL m USING linear_regression PREDICT y AS SELECT value AS x, 2 * value AS y FROM range(0, 50)";
+    for _ in 0..20 {
+        assert_eq!(rows(&mut client, "SELECT 1").await.unwrap().len(), 1);
+        client.execute_update("CREATE OR REPLACE VIEW v AS SELECT 1 AS a".into(), None).await.unwrap();
+        let mut prepared = client.prepare("SELECT a FROM v".into(), None).await.unwrap();
+        let info = prepared.execute().await.unwrap();
+        let sent = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap();
+        assert_eq!(sent.try_collect::<Vec<_>>().await.unwrap().len(), 1);
+        assert_eq!(once(&mut client, "SELECT a FROM v").await.len(), 1);
+    }
+    assert!(!rows(&mut client, train).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_memory_of_a_temporary_table_goes_with_it() {
+    let mut options = SessionOptions::in_memory();
+    for (name, value) in [("flight_memory", "20MB"), ("memory_limit", "200MB")] {
+        options.set(name, name, value).unwrap();
+    }
+    let server = Server::open(options).await;
+    let mut client = server.client().await;
+    // 8 MB: there is room for two.
+    let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000_000));
+    let batch = RecordBatch::try_from_iter([("a", column)]).unwrap();
+    let ingest = async |client: &mut Client, table: &str, exists: TableExistsOption| {
+        let options =
+            TableDefinitionOptions { if_not_exist: TableNotExistOption::Create as i32, if_exists: exists as i32 };
+        let command = CommandStatementIngest {
+            table_definition_options: Some(options),
+            table: table.into(),
+            temporary: true,
+            ..Default::default()
+        };
+        client.execute_ingest(command, futures::stream::iter([Ok(batch.clone())])).await
+    };
+    for _ in 0..4 {
+        ingest(&mut client, "t", TableExistsOption::Replace).await.unwrap();
+    }
+    // Rows that are inserted count, those of an INSERT that fails do not.
+    for _ in 0..3 {
+        let refused = client.execute_update("INSERT INTO t SELECT value FROM range(0, 2000000)".into(), None).await;
+        let refused = status(refused);
+        assert!(refused.code() == Code::ResourceExhausted && refused.message().contains("flight_memory"), "{refused}");
+    }
+    ingest(&mut client, "t", TableExistsOption::Append).await.unwrap();
+    let refused = status(ingest(&mut client, "t", TableExistsOption::Append).await);
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    // A result that can be fetched again would keep the rows.
+    let count = once(&mut client, "SELECT count(*) FROM t").await;
+    assert_eq!(count[0].column(0).as_primitive::<Int64Type>().value(0), 2_000_000);
+    client.execute_update("DROP TABLE t".into(), None).await.unwrap();
+    for _ in 0..4 {
+        ingest(&mut client, "u", TableExistsOption::Fail).await.unwrap();
+        client.execute_update("DROP TABLE u".into(), None).await.unwrap();
+    }
+    // A table that a statement has made is counted as soon as rows are sent for it.
+    let made = "CREATE TEMPORARY TABLE w AS SELECT value AS a FROM range(0, 1000000)";
+    client.execute_update(made.into(), None).await.unwrap();
+    ingest(&mut client, "w", TableExistsOption::Append).await.unwrap();
+    let refused = status(ingest(&mut client, "w", TableExistsOption::Append).await);
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    let count = once(&mut client, "SELECT count(*) FROM w").await;
+    assert_eq!(count[0].column(0).as_primitive::<Int64Type>().value(0), 2_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -579,6 +669,7 @@ async fn every_statement_leaves_a_line() {
     client.execute_update("CREATE TABLE t AS SELECT 1 AS a".into(), None).await.unwrap();
     let _ = rows(&mut client, "SELECT nonsense").await;
     let _ = rows(&mut client, "SET sinew.s3_secret_access_key = 'hush-hush'").await;
+    let _ = rows(&mut client, "SET sinew.azure_key = hush-hush").await;
     let _ = rows(&mut client, "SELECT * FROM 's3://AKIA:hush-hush@b/x.csv'").await;
     let info =
         client.execute("SELECT count(*) FROM range(0, 100000000) a, range(0, 100000) b".into(), None).await.unwrap();

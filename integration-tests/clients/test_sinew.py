@@ -1,7 +1,10 @@
 """The package of `python/`."""
 
+import copy
+import gc
 import io
 
+import numpy
 import pandas
 import polars
 import pyarrow
@@ -110,6 +113,52 @@ def test_other_sources_are_trained(c):
     assert c.evaluate("py_points", "py_line")["r2_score"] > 0.999
     with pytest.raises(sinew.Error, match="SINEW"):
         c.train("py_points", model="m", family="linear_regresion", predict="y")
+
+
+def test_values_of_numpy_are_options(c):
+    points = {"x": [float(i) for i in range(40)], "y": [i % 2 for i in range(40)]}
+    trained = c.train(
+        points, model="py_numpy", family="logistic_regression", predict="y", split=numpy.float64(0.25),
+        reg_param=numpy.float64(0.1), max_iter=numpy.int64(7), progress=False,
+    )  # fmt: skip
+    assert trained.version == 1
+    statement = c.sql("SHOW CREATE MODEL py_numpy").to_pylist()[0]["statement"]
+    assert "RANDOM 0.25" in statement and "= 0.1" in statement and "= 7" in statement, statement
+    assert c.predict({"x": [1.0]}, "py_numpy", threshold=numpy.float32(0.5)).count() == 1
+    for wrong in ({"reg_param": None}, {"reg_param": float("nan")}, {"split": numpy.float64("nan")}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            c.train(points, model="py_numpy", family="logistic_regression", predict="y", **wrong)
+    with pytest.raises(ValueError, match="threshold"):
+        c.predict(points, "py_numpy", threshold=float("inf"))
+
+
+def frames_of(c):
+    return [name for name in c.sql("SHOW TABLES")["table_name"].to_pylist() if name.startswith("dataframe_")]
+
+
+def test_rows_that_were_sent_are_dropped(c):
+    points = {"x": [float(i) for i in range(40)], "y": [2.0 * i for i in range(40)]}
+    for _ in range(3):
+        c.train(points, model="py_dropped", family="linear_regression", predict="y", split="NONE", progress=False)
+        c.evaluate(points, "py_dropped")
+    assert frames_of(c) == []
+    scored = c.predict({"x": [21.0]}, "py_dropped")
+    few = scored.filter(col("x") > lit(0.0))
+    del scored
+    gc.collect()
+    assert len(frames_of(c)) == 1 and round(few.to_pylist()[0]["predicted_y"], 6) == 42
+    joined = c.frame({"x": [21.0], "b": [1]}).join(few, on="x")
+    del few
+    gc.collect()
+    assert len(frames_of(c)) == 2 and copy.copy(joined).count() == 1
+    stream = joined.execute_stream()
+    del joined
+    gc.collect()
+    assert frames_of(c) == [] and stream.read_all().num_rows == 1
+    with pytest.raises(sinew.Error):
+        c.train(points, model="py_dropped", family="nothing", predict="y")
+    gc.collect()
+    assert frames_of(c) == []
 
 
 def test_rows_are_stored(c):

@@ -25,11 +25,13 @@ def connect(
     password: str | None = None,
     token: str | None = None,
     tls_ca: str | None = None,
+    allow_plaintext: bool = False,
 ) -> Connection:
     """A session on the server at ``url``: ``grpc://host:port``, or ``grpcs://`` with TLS.
 
-    ``user`` and ``password``, or a ``token``, say who connects; ``tls_ca`` is a file with the certificates to trust.
+    ``user`` and ``password``, or a ``token``, say who connects; ``tls_ca`` is a file with the certificates to trust. They
+    are sent to another machine over TLS only, unless ``allow_plaintext`` says that the network is safe.
     """
-    connection = Connection(url, user, password, token, tls_ca)
+    connection = Connection(url, user, password, token, tls_ca, allow_plaintext)
     _magic.current = connection
     return connection

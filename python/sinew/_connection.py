@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import ipaddress
 import itertools
 import re
 import sys
 import time
+import uuid
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
@@ -18,9 +22,10 @@ import pyarrow
 from pyarrow import flight
 
 from . import _wire
-from ._error import told
+from ._error import Error, told
 from ._frame import DataFrame
 from ._rows import Rows
+from ._values import literal
 
 if TYPE_CHECKING:
     import pandas
@@ -86,15 +91,18 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def literal(value: object) -> str:
-    """A value as SQL."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(literal, value))}]"
-    return "'" + str(value).replace("'", "''") + "'"
+def _is_here(host: str) -> bool:
+    """Whether what is sent to a host stays on this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Held:
+    """A temporary table of the server, until nothing refers to this."""
 
 
 def _model(reference: str) -> str:
@@ -105,13 +113,26 @@ def _model(reference: str) -> str:
 class Connection:
     """A session on a server. Use :func:`sinew.connect` to make one; a ``with`` block closes it."""
 
-    def __init__(self, url: str, user: str | None, password: str | None, token: str | None, tls_ca: str | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        user: str | None,
+        password: str | None,
+        token: str | None,
+        tls_ca: str | None,
+        allow_plaintext: bool,
+    ) -> None:
         parts = urlsplit(url if "://" in url else "grpc://" + url)
         tls = parts.scheme in ("grpcs", "grpc+tls", "https") or tls_ca is not None
         tls = tls or (parts.scheme == "flightsql" and "transport=tcp" not in parts.query)
         scheme = "grpc+tls" if tls else "grpc+tcp"
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "127.0.0.1"
+        name = parts.hostname or "127.0.0.1"
+        host = f"[{name}]" if ":" in name else name
         self.url = f"{scheme}://{host}:{parts.port or 50051}"
+        says_who = user is not None or token is not None
+        if says_who and not tls and not _is_here(name) and not allow_plaintext:
+            text = f"{self.url} is not encrypted and another machine, so no password or token is sent there"
+            raise Error(f"SINEW-3707: {text}; use grpcs://, or allow it with allow_plaintext=True", "SINEW-3707")
         self._headers, self._ca = _Headers(), None
         if tls_ca is not None:
             with open(tls_ca, "rb") as file:
@@ -122,6 +143,8 @@ class Connection:
         config = datafusion.SessionConfig().with_default_catalog_and_schema("sinew", "public")
         self._context = datafusion.SessionContext(config)
         self._names = (f"__dataframe_{i}" for i in itertools.count(1))
+        # Temporary tables that nothing refers to any more.
+        self._unused: collections.deque[str] = collections.deque()
         with told():
             if user is not None:
                 _, bearer = self._client.authenticate_basic_token(user, password or "")
@@ -171,10 +194,16 @@ class Connection:
         return table.num_rows
 
     def frame(self, data: Data) -> DataFrame:
-        """Rows that are here as a lazy DataFrame: they are sent to the server as a temporary table."""
-        name = self._name().strip("_")
-        self.ingest(name, data, mode="replace", temporary=True)
-        return self.table(name)
+        """Rows that are here as a lazy DataFrame: they are sent to the server as a temporary table.
+
+        The server drops it when this DataFrame, and those made of it, are gone.
+        """
+        name, held = f"dataframe_{uuid.uuid4().hex}", _Held()
+        # Dropped with the next statement: a finalizer may run while another one is under way.
+        weakref.finalize(held, self._unused.append, name).atexit = False
+        self._drop_unused()
+        self.ingest(name, data, temporary=True)
+        return self._known(name, self._schema(_wire.statement(f"SELECT * FROM {name}")), {}, frozenset([held]))
 
     # Models.
 
@@ -201,10 +230,10 @@ class Connection:
         if weight_by is not None:
             statement += f" WEIGHT BY {weight_by}"
         if split is not None:
-            statement += f" SPLIT {split if isinstance(split, str) else f'RANDOM {split!r}'}"
+            statement += f" SPLIT {split if isinstance(split, str) else 'RANDOM ' + literal('split', split)}"
         if options:
-            statement += f" OPTIONS ({', '.join(f'{quoted(k)} = {literal(v)}' for k, v in options.items())})"
-        name, relations = self._source(data)
+            statement += f" OPTIONS ({', '.join(f'{quoted(k)} = {literal(k, v)}' for k, v in options.items())})"
+        name, relations, held = self._source(data)
         line = _Progress(model, sys.stderr if _watched(progress) else None)
         batches = []
         with told(), line:
@@ -217,6 +246,7 @@ class Connection:
                 rows.cancel()
                 raise
             iterations = pyarrow.Table.from_batches(batches, rows.schema)
+        del held
         version = iterations["version"].drop_null()[-1].as_py()
         described = self.sql(f"DESCRIBE MODEL {quoted(model)}@{version}").to_pylist()
         metrics = {row["property"][7:]: row["value"] for row in described if row["property"].startswith("metric ")}
@@ -225,16 +255,18 @@ class Connection:
 
     def predict(self, data: Data, model: str, threshold: float | None = None) -> DataFrame:
         """The rows with the model's prediction, as a lazy DataFrame; ``model`` may name a version, as in ``churn@3``."""
-        name, relations = self._source(data)
-        setting = "" if threshold is None else f", STRUCT({threshold!r} AS threshold)"
+        setting = "" if threshold is None else f", STRUCT({literal('threshold', threshold)} AS threshold)"
+        name, relations, held = self._source(data)
         query = f"SELECT * FROM ML.PREDICT(MODEL {_model(model)}, TABLE {name}{setting})"
-        return self._defined(query, {f"{name}/{i}": r for i, r in enumerate(relations)})
+        return self._defined(query, {f"{name}/{i}": r for i, r in enumerate(relations)}, held)
 
     def evaluate(self, data: Data, model: str) -> dict[str, float]:
         """How well the model does on the rows."""
-        name, relations = self._source(data)
+        name, relations, held = self._source(data)
         query = f"SELECT * FROM ML.EVALUATE(MODEL {_model(model)}, TABLE {name})"
         found = self._table(self._plans(query, relations)).to_pylist()[0]
+        del held
+        self._drop_unused()
         return {metric: value for metric, value in found.items() if value is not None}
 
     def models(self) -> Rows:
@@ -282,7 +314,16 @@ class Connection:
         return _wire.plans(DATAFUSION, statement, relations)
 
     def _reader(self, command: bytes) -> flight.FlightStreamReader:
+        self._drop_unused()
         return self._client.do_get(flight.Ticket(command))
+
+    def _drop_unused(self) -> None:
+        while self._unused:
+            # It goes with the session at the latest.
+            with contextlib.suppress(IndexError, pyarrow.ArrowException, OSError):
+                name = self._unused.popleft()
+                self._context.deregister_table(quoted(name))
+                self._client.do_get(flight.Ticket(_wire.statement(f"DROP TABLE IF EXISTS {name}"))).read_all()
 
     def _stream(self, command: bytes) -> pyarrow.RecordBatchReader:
         with told():
@@ -303,29 +344,31 @@ class Connection:
         with told():
             return self._client.get_schema(flight.FlightDescriptor.for_command(command)).schema
 
-    def _known(self, name: str, schema: pyarrow.Schema, relations: dict[str, bytes]) -> DataFrame:
+    def _known(
+        self, name: str, schema: pyarrow.Schema, relations: dict[str, bytes], held: frozenset[object] = frozenset()
+    ) -> DataFrame:
         self._context.deregister_table(quoted(name))
         self._context.register_listing_table(quoted(name), "sinew://table/", schema=schema, file_extension=".sinew")
-        return DataFrame(self, self._context.table(quoted(name)), relations)
+        return DataFrame(self, self._context.table(quoted(name)), relations, held)
 
-    def _defined(self, query: str, relations: dict[str, bytes]) -> DataFrame:
+    def _defined(self, query: str, relations: dict[str, bytes], held: frozenset[object] = frozenset()) -> DataFrame:
         name = self._name()
         relations = {**relations, name: _wire.relation(name, query=query)}
-        return self._known(name, self._schema(self._plans("", list(relations.values()))), relations)
+        return self._known(name, self._schema(self._plans("", list(relations.values()))), relations, held)
 
-    def _source(self, data: Data) -> tuple[str, list[bytes]]:
-        """A name for the data in a statement, and the relations it needs."""
+    def _source(self, data: Data) -> tuple[str, list[bytes], frozenset[object]]:
+        """A name for the data in a statement, the relations it needs, and what must be held until it has run."""
         if isinstance(data, str):
             if not re.match(r"\s*(SELECT|WITH|VALUES|FROM|\()\s", data, re.IGNORECASE):
-                return quoted(data), []
+                return quoted(data), [], frozenset()
             name = self._name()
-            return name, [_wire.relation(name, query=data)]
+            return name, [_wire.relation(name, query=data)], frozenset()
         if isinstance(data, datafusion.DataFrame) and not isinstance(data, DataFrame):
             data = DataFrame(self, data, {})
         if not isinstance(data, DataFrame):
             data = self.frame(data)
         name = self._name()
-        return name, data._named(name)
+        return name, data._named(name), data._held
 
 
 def _arrow(data: Any) -> pyarrow.Table:

@@ -23,6 +23,8 @@ else:
 
 #: Verbs that would read or write here what is on the server.
 _HERE = {"cache", "execution_plan", "write_csv", "write_json", "write_parquet", "write_parquet_with_options", "write_table"}
+#: What a DataFrame of ours is made of.
+_OWN = {"_connection", "_frame", "_relations", "_held"}
 #: Nodes of a plan that travels as it is; the optimizer makes one of several filters and projections.
 _LEVELS = 30
 
@@ -34,12 +36,22 @@ class DataFrame(_Verbs):
     return another one of these. What needs rows (``collect``, ``to_pandas``, ``show``, ..) sends the plan to the server.
     """
 
-    def __init__(self, connection: Connection, frame: datafusion.DataFrame, relations: dict[str, bytes]) -> None:
-        self._connection, self._frame, self._relations = connection, frame, relations
+    def __init__(
+        self,
+        connection: Connection,
+        frame: datafusion.DataFrame,
+        relations: dict[str, bytes],
+        held: frozenset[object] = frozenset(),
+    ) -> None:
+        # `held` are temporary tables of the server: each is there until no DataFrame holds it any more.
+        self._connection, self._frame, self._relations, self._held = connection, frame, relations, held
 
     # The plan.
 
     def __getattr__(self, name: str) -> Any:
+        if name in _OWN:
+            # Asked for before it is there, as when a copy is made.
+            raise AttributeError(name)
         if name in _HERE:
             raise AttributeError(
                 f"'{name}' does not run on the server; use to_arrow(), or Connection.sql with CREATE TABLE or COPY"
@@ -53,16 +65,19 @@ class DataFrame(_Verbs):
     def _lifted(self, verb: Any) -> Any:
         @functools.wraps(verb)
         def call(*args: Any, **options: Any) -> Any:
-            relations = dict(self._relations)
+            relations, held = dict(self._relations), set(self._held)
 
             def lower(value: Any) -> Any:
                 if isinstance(value, DataFrame):
                     relations.update(value._relations)
+                    held.update(value._held)
                     return value._frame
                 return value
 
             result = verb(*map(lower, args), **{k: lower(v) for k, v in options.items()})
-            return DataFrame(self._connection, result, relations) if isinstance(result, datafusion.DataFrame) else result
+            if not isinstance(result, datafusion.DataFrame):
+                return result
+            return DataFrame(self._connection, result, relations, frozenset(held))
 
         return call
 

@@ -39,7 +39,13 @@ class Rows:
         return self._table.__arrow_c_stream__(requested_schema)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_table":
+            # Asked for before it is there, as when a copy is made.
+            raise AttributeError(name)
         return getattr(self._table, name)
+
+    def __reduce__(self) -> tuple[type[Rows], tuple[pyarrow.Table]]:
+        return Rows, (self._table,)
 
     def __getitem__(self, key: Any) -> Any:
         return self._table[key]

@@ -8,7 +8,8 @@ use arrow_flight::sql::{
     ActionCreatePreparedSubstraitPlanRequest, Command, ProstMessageExt,
 };
 use arrow_flight::{
-    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo, RenewFlightEndpointRequest,
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightEndpoint, FlightInfo,
+    RenewFlightEndpointRequest,
 };
 use bytes::Bytes;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -16,10 +17,11 @@ use prost::Message;
 
 use super::auth::roles::setting;
 use super::calls::plan;
-use super::messages::{Answer, command, decode, ipc, no_transaction, refused, shown, single, unpack};
+use super::direct::Grant;
+use super::messages::{Answer, command, decode, ipc, no_transaction, part, refused, shown, single, unpack};
 use super::protocol::{CLOSED, CloseSessionResult, SetSessionOptionsRequest};
 use super::sessions::{ClientSession, Sessions};
-use super::statements::{Carried, Text};
+use super::statements::{Carried, Outcome, Text};
 use super::status::to_status;
 use super::workers::Workers;
 use super::{expiry, options};
@@ -75,13 +77,7 @@ pub async fn act(sessions: &Sessions, workers: &Workers, client: &ClientSession,
         }
         "RenewFlightEndpoint" => {
             let request: RenewFlightEndpointRequest = decode(&action)?;
-            let mut endpoint = request.endpoint.unwrap_or_default();
-            let ticket = endpoint.ticket.clone().unwrap_or_default();
-            if let Command::TicketStatementQuery(ticket) = command(&ticket.ticket)? {
-                statements.result(&ticket.statement_handle).map_err(|e| to_status(&e))?;
-                expiry::set(&mut endpoint);
-            }
-            one(endpoint.encode_to_vec())
+            one(renew(client, request.endpoint.unwrap_or_default())?.encode_to_vec())
         }
         "SetSessionOptions" => {
             let request: SetSessionOptionsRequest = decode(&action)?;
@@ -137,13 +133,46 @@ async fn prepare(workers: &Workers, client: &ClientSession, text: Text) -> Answe
     Ok(vec![result.as_any().encode_to_vec().into()])
 }
 
+/// The result that a ticket stands for, by its name in the session that has it; `None` for a ticket of another kind.
+fn named(ticket: &[u8]) -> Answer<Option<Bytes>> {
+    // A grant need not be checked here: its name is looked up in the caller's own session.
+    if let Some(grant) = Grant::unchecked(ticket) {
+        return Ok(Some(grant.result.into()));
+    }
+    Ok(match command(ticket)? {
+        Command::TicketStatementQuery(ticket) => Some(ticket.statement_handle),
+        _ => None,
+    })
+}
+
+/// Keeps the result of an endpoint for longer; a part that an executor holds gets a ticket that is signed anew.
+fn renew(client: &ClientSession, mut endpoint: FlightEndpoint) -> Answer<FlightEndpoint> {
+    let ticket = endpoint.ticket.clone().unwrap_or_default().ticket;
+    let Some(name) = named(&ticket)? else { return Ok(endpoint) };
+    let outcome = client.statements.result(&name).map_err(|e| to_status(&e))?;
+    match (Grant::unchecked(&ticket), outcome) {
+        (Some(grant), Outcome::Placed(placed, _)) => {
+            let renewed = placed.parts(&grant.result).get(grant.part as usize).map(part);
+            let lost = || SinewError::UnknownHandle {
+                what: "the ticket (its executor is gone)".into(),
+                hint: "run the statement again".into(),
+            };
+            let renewed = renewed.ok_or_else(|| to_status(&lost()))?;
+            Ok(FlightEndpoint { app_metadata: endpoint.app_metadata, ..renewed })
+        }
+        _ => {
+            expiry::set(&mut endpoint);
+            Ok(endpoint)
+        }
+    }
+}
+
 /// Cancels what the tickets of an answer stand for.
 fn cancel(client: &ClientSession, info: &FlightInfo) -> Answer<()> {
     let mut any = false;
     for ticket in info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref()) {
-        if let Command::TicketStatementQuery(ticket) = command(&ticket.ticket)? {
-            any |= client.statements.cancel(&ticket.statement_handle);
-        }
+        // The parts of one result have one name.
+        any |= named(&ticket.ticket)?.is_some_and(|name| client.statements.cancel(&name));
     }
     match any {
         true => Ok(()),

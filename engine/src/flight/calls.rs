@@ -51,10 +51,11 @@ impl Opened {
     }
 }
 
-/// Parses and plans a statement that the user may run; starts it if it is one that runs once.
+/// Parses and plans a statement that the user may run; starts it if it is one that runs once. One permit serves for
+/// planning and for running; a query that runs when it is fetched gives it back.
 pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Result<Opened> {
     let words: Arc<str> = text.piece.text.as_str().into();
-    let session = client.session.clone();
+    let (session, permit) = (client.session.clone(), client.leave(&words)?);
     let planned = workers.run(async move {
         let (session, prepared) = text.prepare(&session).await?;
         let bound = Bound::new(prepared, text.values)?;
@@ -63,9 +64,10 @@ pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Resu
             false => Arc::new(Schema::empty()),
         };
         let schema = client_schema(&schema);
-        Ok((session, bound, schema))
+        // The permit is where the work is, which may go on a little after the caller has gone.
+        Ok((session, bound, schema, permit))
     });
-    let (session, bound, schema) = match planned.await {
+    let (session, bound, schema, permit) = match planned.await {
         Ok(planned) => planned,
         Err(error) => {
             client.may(QUERY, &words)?.end(Err(&error.to_string()));
@@ -73,33 +75,33 @@ pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Resu
         }
     };
     let need = needed(&session, bound.prepared()).await?;
-    if bound.only_reads() && client.session.places() {
-        let (entry, permit) = client.begin(need, &words)?;
-        let (within, planned) = (session.clone(), bound.clone());
-        let placed = workers.run(async move {
-            let _running = permit;
-            planned.place(&within).await
-        });
-        match placed.await {
-            Ok(Some(placed)) => {
-                // It has run; its parts are fetched from those who hold them.
-                entry.end(Ok(placed.rows().unwrap_or_default() as u64));
-                let ticket = client.statements.keep(Outcome::Placed(Arc::clone(&placed), Arc::clone(&schema)));
-                return Ok(Opened::placed(&*placed, schema, ticket));
-            }
-            Ok(None) => entry.forget(),
-            Err(error) => {
-                entry.end(Err(&error.to_string()));
-                return Err(error);
+    if bound.only_reads() {
+        if client.session.places() {
+            let entry = client.may(need, &words)?;
+            let (within, planned) = (session.clone(), bound.clone());
+            let placed = workers.run(async move {
+                let _running = permit;
+                planned.place(&within).await
+            });
+            match placed.await {
+                Ok(Some(placed)) => {
+                    // It has run; its parts are fetched from those who hold them.
+                    entry.end(Ok(placed.rows().unwrap_or_default() as u64));
+                    let ticket = client.statements.keep(Outcome::Placed(Arc::clone(&placed), Arc::clone(&schema)));
+                    return Ok(Opened::placed(&*placed, schema, ticket));
+                }
+                Ok(None) => entry.forget(),
+                Err(error) => {
+                    entry.end(Err(&error.to_string()));
+                    return Err(error);
+                }
             }
         }
-    }
-    if bound.only_reads() {
         let query = Outcome::Query(Arc::new(Query::new(bound, Arc::clone(&schema), need, words)));
         let ticket = client.statements.keep(query);
         return Ok(Opened { kind: ExecutionKind::Rows, schema, ticket, rows: None, run: None, parts: Vec::new() });
     }
-    let (entry, permit) = client.begin(need, &words)?;
+    let entry = client.may(need, &words)?;
     let memory = MemoryConsumer::new("a result that is kept").register(&session.context().runtime_env().memory_pool);
     let run = Run::start(workers, async move { bound.start(&session).await }, memory, permit, Some(entry));
     let ticket = client.statements.keep(Outcome::Run(Arc::clone(&run)));
@@ -136,13 +138,19 @@ pub async fn update(workers: &Workers, client: &ClientSession, text: Text) -> An
 
 /// The columns and the types of the parameters of a statement that is not run.
 pub async fn plan(workers: &Workers, client: &ClientSession, text: Text) -> Answer<(SchemaRef, Vec<Option<DataType>>)> {
-    let session = client.session.clone();
     let words = text.piece.text.clone();
-    let prepared = workers.run(async move { text.prepare(&session).await }).await;
-    let (session, prepared) = prepared.map_err(|e| to_status(&e))?;
+    let (session, permit) = (client.session.clone(), client.leave(&words).map_err(|e| to_status(&e))?);
+    let prepared = workers.run(async move {
+        let (session, prepared) = text.prepare(&session).await?;
+        Ok((session, prepared, permit))
+    });
+    let (session, prepared, permit) = prepared.await.map_err(|e| to_status(&e))?;
     let need = needed(&session, &prepared).await.map_err(|e| to_status(&e))?;
     client.allows(need, &words).map_err(|e| to_status(&e))?;
-    let planned = workers.run(async move { Ok((prepared.schema(&session).await?, prepared.parameters()?)) });
+    let planned = workers.run(async move {
+        let _planning = permit;
+        Ok((prepared.schema(&session).await?, prepared.parameters()?))
+    });
     let (schema, parameters) = planned.await.map_err(|e| to_status(&e))?;
     Ok((client_schema(&schema), parameters))
 }

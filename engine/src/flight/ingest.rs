@@ -14,9 +14,9 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::TableReference;
-use datafusion::datasource::MemTable;
+use datafusion::common::utils::memory::RecordBatchMemoryCounter;
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -28,6 +28,7 @@ use tonic::Status;
 use super::messages::refused;
 use super::schema::{client_batch, client_schema};
 use super::status::from_status;
+use super::temporary::Temporary;
 use crate::error::{Result, SinewError};
 use crate::session::{CATALOG, SCHEMA, Session, split};
 
@@ -117,7 +118,7 @@ pub async fn ingest(
     command: CommandStatementIngest,
     incoming: Incoming,
     source: &str,
-) -> Result<(i64, Option<MemoryReservation>)> {
+) -> Result<i64> {
     let catalog = command.catalog.clone().filter(|name| !name.is_empty());
     let schema = command.schema.clone().filter(|name| !name.is_empty());
     let state = session.context().state();
@@ -129,7 +130,7 @@ pub async fn ingest(
     );
     let mode = mode(session, &command, &target).await?;
     if command.temporary {
-        return temporary(session, target, mode, incoming).await.map(|(rows, held)| (rows, Some(held)));
+        return temporary(session, target, mode, incoming).await;
     }
     let columns: Vec<String> = incoming.schema.fields().iter().map(|field| quoted(field.name())).collect();
     let columns = columns.join(", ");
@@ -150,7 +151,7 @@ pub async fn ingest(
         session.run(&piece).await?.collect().await?;
     }
     drop(guard);
-    Ok((count.load(Ordering::SeqCst), None))
+    Ok(count.load(Ordering::SeqCst))
 }
 
 /// Takes a table out of the session when it is dropped.
@@ -188,40 +189,41 @@ async fn mode(session: &Session, command: &CommandStatementIngest, target: &Tabl
     }
 }
 
-/// A table that lives as long as the session, in memory that is counted.
-async fn temporary(
-    session: &Session,
-    target: TableReference,
-    mode: Mode,
-    mut incoming: Incoming,
-) -> Result<(i64, MemoryReservation)> {
+/// A table of this session, in memory that is counted for as long as the table is there.
+async fn temporary(session: &Session, target: TableReference, mode: Mode, mut incoming: Incoming) -> Result<i64> {
     let context = session.context();
     let memory = &context.runtime_env().memory_pool;
     let held = MemoryConsumer::new(format!("temporary table {target}")).register(memory);
-    let (mut batches, mut rows) = (Vec::new(), 0);
+    let (mut counter, mut batches, mut rows) = (RecordBatchMemoryCounter::new(), Vec::new(), 0);
     while let Some(batch) = incoming.rows.next().await {
         let batch = batch?;
-        held.try_grow(batch.get_array_memory_size())?;
+        held.try_grow(counter.count_batch(&batch))?;
         rows += batch.num_rows() as i64;
         batches.push(batch);
     }
-    if mode == Mode::Append {
-        if !context.table_provider(target.clone()).await?.is::<MemTable>() {
-            return Err(SinewError::Request {
+    let there = match mode {
+        Mode::Append => Some(context.table_provider(target.clone()).await?),
+        Mode::Create | Mode::Replace => None,
+    };
+    if let Some(table) = there.as_ref().and_then(|there| there.downcast_ref::<Temporary>()) {
+        table.append(&incoming.schema, batches, &held).await?;
+        return Ok(rows);
+    }
+    let table = match &there {
+        None => Temporary::new(incoming.schema, batches, held)?,
+        // One that a statement has made: it is counted from now on.
+        Some(there) => {
+            let table = Temporary::around(there, held.new_empty()).await?.ok_or_else(|| SinewError::Request {
                 what: format!("'{target}' is no temporary table"),
                 hint: "append to it without asking for a temporary one".into(),
-            });
+            })?;
+            table.append(&incoming.schema, batches, &held).await?;
+            table
         }
-        let table = MemTable::try_new(Arc::clone(&incoming.schema), vec![batches])?;
-        let frame = context.read_table(Arc::new(table))?;
-        let options = datafusion::dataframe::DataFrameWriteOptions::new();
-        frame.write_table(&target.to_quoted_string(), options).await?;
-        return Ok((rows, held));
-    }
-    let table = MemTable::try_new(incoming.schema, vec![batches])?;
+    };
     context.deregister_table(target.clone())?;
     context.register_table(target, Arc::new(table))?;
-    Ok((rows, held))
+    Ok(rows)
 }
 
 /// The client's rows as a table that can be read once.

@@ -28,6 +28,7 @@ mod sessions;
 mod sql_info;
 mod statements;
 mod status;
+mod temporary;
 mod tls;
 mod workers;
 mod xdbc;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::{Schema, SchemaRef, UInt64Type};
+use datafusion::arrow::compute::{concat_batches, max};
+use datafusion::arrow::datatypes::{Int64Type, Schema, SchemaRef, UInt64Type};
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -44,6 +44,10 @@ struct State {
     bytes: usize,
     memory: MemoryReservation,
     end: Option<std::result::Result<(), Status>>,
+    /// The most iterations that a training makes.
+    steps: Option<u64>,
+    /// Those it has made.
+    made: u64,
 }
 
 /// Says how the run ended, however its task did.
@@ -65,7 +69,7 @@ impl Run {
         held: impl Send + 'static,
         entry: Option<Entry>,
     ) -> Arc<Self> {
-        let state = State { opened: None, batches: Vec::new(), bytes: 0, memory, end: None };
+        let state = State { opened: None, batches: Vec::new(), bytes: 0, memory, end: None, steps: None, made: 0 };
         let run = Arc::new(Self {
             state: Mutex::new(state),
             changed: watch::channel(()).0,
@@ -75,8 +79,9 @@ impl Run {
         });
         let (inside, ending) = (Arc::clone(&run), Ending(Arc::clone(&run)));
         let task = workers.0.spawn(async move {
-            let _held = held;
             let result = inside.drive(started).await.map_err(|error| to_status(&error));
+            // Who sees its end may begin another.
+            drop(held);
             inside.finish(result);
             drop(ending);
         });
@@ -87,7 +92,11 @@ impl Run {
     async fn drive(&self, started: impl Future<Output = Result<Execution>>) -> Result<()> {
         let mut execution = started.await?;
         let schema = client_schema(&execution.schema());
-        self.state.lock().opened = Some((execution.kind(), Arc::clone(&schema)));
+        {
+            let mut state = self.state.lock();
+            state.opened = Some((execution.kind(), Arc::clone(&schema)));
+            state.steps = execution.steps();
+        }
         self.changed.send_replace(());
         while let Some(batch) = execution.next().await {
             self.keep(client_batch(&schema, &batch?)?)?;
@@ -101,6 +110,11 @@ impl Run {
             return Ok(());
         }
         let mut state = self.state.lock();
+        if state.steps.is_some() {
+            let numbers = batch.column_by_name("iteration").and_then(|c| c.as_primitive_opt::<Int64Type>());
+            let last = numbers.and_then(max).and_then(|last| u64::try_from(last).ok());
+            state.made = state.made.max(last.unwrap_or_default());
+        }
         let joined = state.batches.last().filter(|last| last.num_rows() + batch.num_rows() <= JOINED);
         let (replaces, batch) = match joined.map(|last| concat_batches(&batch.schema(), [last, &batch])) {
             Some(joined) => (true, joined.map_err(|e| SinewError::Internal(e.to_string()))?),
@@ -144,6 +158,17 @@ impl Run {
     /// Whether the statement has ended.
     pub fn has_ended(&self) -> bool {
         self.state.lock().end.is_some()
+    }
+
+    /// How far a training is at least, from 0 to 1, never less than before: its iterations of the most that it may
+    /// make, of which it may need fewer. `None` for other statements.
+    pub fn progress(&self) -> Option<f64> {
+        let state = self.state.lock();
+        let steps = state.steps?;
+        match state.end {
+            Some(Ok(())) => Some(1.0),
+            _ => Some((state.made as f64 / steps.max(1) as f64).min(1.0)),
+        }
     }
 
     /// Bytes of rows kept.

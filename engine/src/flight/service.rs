@@ -189,15 +189,14 @@ impl Service {
             let _running = permit;
             ingest::ingest(&session, command, incoming, &source).await
         });
-        let (rows, held) = match stored.await {
-            Ok(stored) => stored,
+        let rows = match stored.await {
+            Ok(rows) => rows,
             Err(error) => {
                 entry.end(Err(&error.to_string()));
                 return Err(error);
             }
         };
         entry.end(Ok(rows.max(0) as u64));
-        call.client.statements.hold(held);
         Ok(rows)
     }
 }
@@ -289,6 +288,7 @@ impl FlightService for Service {
             run => run.is_some(),
         };
         let mut poll = PollInfo::new().with_info(described(&opened)?.with_descriptor(descriptor));
+        poll.progress = opened.run.as_ref().and_then(|run| run.progress());
         if running {
             poll = poll.with_descriptor(FlightDescriptor::new_cmd(ticket(&opened.ticket)));
         }

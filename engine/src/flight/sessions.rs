@@ -17,7 +17,7 @@ use tonic::{Request, Status};
 use super::COOKIE;
 use super::auth::Identity;
 use super::auth::audit::{Audit, Entry, Who};
-use super::auth::roles::Need;
+use super::auth::roles::{Need, QUERY};
 use super::auth::secret::{hex, sha256};
 use super::connection::Peer;
 use super::limits::Limits;
@@ -90,6 +90,20 @@ struct Usage {
 }
 
 impl ClientSession {
+    /// Leave to plan one more statement and to run it, before it is known what it needs; a refusal is written down.
+    ///
+    /// # Errors
+    /// When the session plans and runs too many.
+    pub fn leave(&self, text: &str) -> Result<OwnedSemaphorePermit> {
+        match self.statements.begin() {
+            Ok(permit) => Ok(permit),
+            Err(error) => {
+                self.may(QUERY, text)?.end(Err(&error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
     /// As [`Self::may`], with leave to run one more statement.
     ///
     /// # Errors

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::execution::memory_pool::MemoryReservation;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -127,8 +126,6 @@ pub struct Statements {
     prepared: Mutex<HashMap<String, Text>>,
     running: Arc<Semaphore>,
     closed: watch::Sender<bool>,
-    /// The memory of temporary tables.
-    held: Mutex<Vec<MemoryReservation>>,
 }
 
 impl Statements {
@@ -142,11 +139,10 @@ impl Statements {
             prepared: Mutex::default(),
             running,
             closed: watch::channel(false).0,
-            held: Mutex::default(),
         }
     }
 
-    /// Leave to run one more statement; held while it runs.
+    /// Leave to plan and run one more statement; held while that lasts.
     ///
     /// # Errors
     /// When the session is closed, or runs too many.
@@ -166,11 +162,6 @@ impl Statements {
     /// A name for rows that a client sends, which no table has.
     pub fn source_name(&self) -> String {
         format!("sinew_ingest_{}", self.names.next())
-    }
-
-    /// Keeps memory counted for as long as the session lives.
-    pub fn hold(&self, memory: Option<MemoryReservation>) {
-        self.held.lock().extend(memory);
     }
 
     /// Waits until the session is closed.

@@ -60,6 +60,9 @@ impl Workers {
                     return;
                 }
             }
+            // What the statement held is free when its reader sees the end.
+            drop(items);
+            drop(sender);
         });
         let stop = Stop(task.abort_handle());
         let items = ReceiverStream::new(receiver).map(move |item| {

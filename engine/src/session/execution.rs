@@ -36,6 +36,7 @@ pub struct Execution {
     kind: ExecutionKind,
     schema: SchemaRef,
     stream: BoxStream<'static, Result<RecordBatch>>,
+    steps: Option<u64>,
 }
 
 impl std::fmt::Debug for Execution {
@@ -49,7 +50,7 @@ impl Execution {
     pub fn new(kind: ExecutionKind, schema: SchemaRef, stream: BoxStream<'static, Result<RecordBatch>>) -> Self {
         let stream = AssertUnwindSafe(stream).catch_unwind();
         let stream = stream.map(|item| item.unwrap_or_else(|panic| Err(SinewError::from_panic(&*panic))));
-        Self { kind, schema, stream: stream.boxed() }
+        Self { kind, schema, stream: stream.boxed(), steps: None }
     }
 
     /// A result without columns.
@@ -74,6 +75,16 @@ impl Execution {
     pub(crate) fn and_then_always(self, last: impl Future<Output = ()> + Send + 'static) -> Self {
         let last = futures::stream::once(last).filter_map(|()| std::future::ready(None));
         Self { stream: self.stream.chain(last).boxed(), ..self }
+    }
+
+    /// The same result, of a training that makes at most so many iterations.
+    pub(crate) fn with_steps(self, steps: Option<u64>) -> Self {
+        Self { steps, ..self }
+    }
+
+    /// The most iterations that a training makes; `None` for other statements.
+    pub(crate) fn steps(&self) -> Option<u64> {
+        self.steps
     }
 
     /// What kind of statement this belongs to.

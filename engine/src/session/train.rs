@@ -64,13 +64,21 @@ async fn start(session: &Session, train: &TrainStatement, resumed: Option<Resume
     }
     let (way, place) = way(session, train, resumed);
     let plan = plan(session, train, way).await?;
+    let steps = steps(&plan);
     keep_rows(session);
     let frame = session.context().execute_logical_plan(plan).await?;
     let task = Arc::new(frame.task_ctx());
     let plan = frame.create_physical_plan().await?;
     let rows = Execution::of_plan(Arc::clone(&plan), execute_stream(plan, task)?);
     let keeper = place.map(|place| Keeper::start(session, place));
-    Report::new(session, &train.name, mode, rows, keeper)?.execution()
+    Ok(Report::new(session, &train.name, mode, rows, keeper)?.execution()?.with_steps(steps))
+}
+
+/// The most iterations that a training makes, as its options say.
+fn steps(plan: &LogicalPlan) -> Option<u64> {
+    let LogicalPlan::Extension(Extension { node }) = plan else { return None };
+    let most = node.as_any().downcast_ref::<TrainNode>()?.spec.params.int("max_iter")?;
+    u64::try_from(most).ok()
 }
 
 /// What a run has of its own, whatever its statement says.

@@ -215,16 +215,43 @@ async fn polling_follows_a_statement_to_its_end() {
     let mut client = server.client().await;
     let command = CommandStatementQuery { query: TRAIN.into(), transaction_id: None };
     let mut next = Some(FlightDescriptor::new_cmd(command.as_any().encode_to_vec()));
-    let mut info = None;
+    let (mut info, mut progress) = (None, None);
     while let Some(descriptor) = next {
         let poll = client.inner_mut().poll_flight_info(descriptor).await.unwrap().into_inner();
-        (info, next) = (poll.info, poll.flight_descriptor);
+        (info, next, progress) = (poll.info, poll.flight_descriptor, poll.progress);
     }
     let info = info.unwrap();
+    assert_eq!(progress, Some(1.0), "it has ended");
     assert!(info.total_records > 0);
     assert_eq!(fetch(&mut client, &info).await.len(), 1);
     let versions = query(&mut client, "SHOW VERSIONS OF MODEL m").await;
     assert_eq!(versions.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn polling_tells_how_far_a_training_is() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let command = |text: &str| {
+        let command = CommandStatementQuery { query: text.into(), transaction_id: None };
+        FlightDescriptor::new_cmd(command.as_any().encode_to_vec())
+    };
+    for other in ["CREATE VIEW v AS SELECT 1 AS a", "SELECT * FROM range(0, 9)"] {
+        let poll = client.inner_mut().poll_flight_info(command(other)).await.unwrap().into_inner();
+        assert_eq!(poll.progress, None, "{other}");
+    }
+    let slow = "TRAIN MODEL slow USING kmeans OPTIONS (k = 40, max_iter = 1000, tol = 0) AS \
+        SELECT value % 1000 AS a, value % 777 AS b FROM range(0, 50000)";
+    let (mut next, mut seen) = (command(slow), vec![0.0]);
+    for _ in 0..60 {
+        let poll = client.inner_mut().poll_flight_info(next).await.unwrap().into_inner();
+        let progress = poll.progress.unwrap();
+        assert!(progress >= seen[seen.len() - 1] && progress <= 1.0, "{progress} after {seen:?}");
+        seen.push(progress);
+        let Some(descriptor) = poll.flight_descriptor.filter(|_| progress == 0.0) else { break };
+        next = descriptor;
+    }
+    assert!(seen[seen.len() - 1] > 0.0, "{seen:?}");
 }
 
 const ENDLESS: &str = "SELECT sum(a.value * b.value % 7) FROM range(1, 100000000) a, range(1, 100000) b";

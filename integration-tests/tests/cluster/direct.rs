@@ -1,12 +1,18 @@
 //! Clients that fetch large results from the executors that hold them.
 
+use std::time::Duration;
+
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{FlightDescriptor, FlightInfo, Ticket};
+use arrow_flight::{
+    CancelFlightInfoRequest, CancelStatus, FlightClient, FlightDescriptor, FlightEndpoint, FlightInfo,
+    RenewFlightEndpointRequest, Ticket,
+};
 use datafusion::arrow::array::RecordBatch;
 use futures::TryStreamExt;
+use sinew::flight::Grant;
 use sinew_integration_tests::cluster::Cluster;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -96,4 +102,63 @@ async fn an_executor_gives_out_what_was_granted_and_nothing_else() {
     let mut stranger = FlightServiceClient::new(channel(&cluster.url().replace("grpc://", "http://")).await);
     assert_eq!(get(&mut stranger, &ticket).await.unwrap_err().code(), Code::NotFound);
     assert!(count(&get(&mut executor, &ticket).await.unwrap()) > 0, "the next request works");
+}
+
+/// The code of a refusal.
+fn code<T>(result: Result<T, FlightError>) -> Code {
+    match result {
+        Err(FlightError::Tonic(status)) => status.code(),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("no error"),
+    }
+}
+
+async fn renewed(client: &mut FlightClient, endpoint: &FlightEndpoint) -> Result<FlightEndpoint, FlightError> {
+    client.renew_flight_endpoint(RenewFlightEndpointRequest::new(endpoint.clone())).await
+}
+
+async fn cancelled(client: &mut FlightClient, info: &FlightInfo) -> Result<CancelStatus, FlightError> {
+    Ok(client.cancel_flight_info(CancelFlightInfoRequest::new(info.clone())).await?.status())
+}
+
+fn grant(endpoint: &FlightEndpoint) -> Grant {
+    Grant::unchecked(&endpoint.ticket.as_ref().unwrap().ticket).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_on_executors_is_kept_for_longer_and_cancelled() {
+    let rows = Rows::new(100_000, 4).await;
+    let cluster = cluster(2);
+    let url = cluster.url().replace("grpc://", "http://");
+    // One connection is one session, whichever client speaks on it.
+    let ours = channel(&url).await;
+    let (mut gateway, mut same) = (FlightSqlServiceClient::new(ours.clone()), FlightClient::new(ours));
+    let mut stranger = FlightClient::new(channel(&url).await);
+    let asked = info(&mut gateway, &format!("SELECT * FROM {}", rows.files("rows"))).await;
+    // A grant counts whole seconds.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let mut fetched = 0;
+    for endpoint in &asked.endpoint {
+        let longer = renewed(&mut same, endpoint).await.unwrap();
+        let (old, new) = (grant(endpoint), grant(&longer));
+        assert!(new.until > old.until, "{new:?}");
+        assert_eq!(Grant { until: old.until, ..new }, old);
+        assert_eq!(longer.location, endpoint.location);
+        let seconds = |endpoint: &FlightEndpoint| endpoint.expiration_time.as_ref().unwrap().seconds;
+        assert!(seconds(&longer) > seconds(endpoint));
+        let mut executor = FlightServiceClient::new(channel(&longer.location[0].uri).await);
+        fetched += count(&get(&mut executor, longer.ticket.as_ref().unwrap()).await.unwrap());
+    }
+    assert_eq!(fetched, rows.count);
+
+    // Another session neither keeps nor cancels it.
+    assert_eq!(code(renewed(&mut stranger, &asked.endpoint[0]).await), Code::NotFound);
+    assert_eq!(code(cancelled(&mut stranger, &asked).await), Code::NotFound);
+    let ticket = asked.endpoint[0].ticket.clone().unwrap();
+    assert!(count(&get(gateway.inner_mut(), &ticket).await.unwrap()) > 0);
+
+    assert_eq!(cancelled(&mut same, &asked).await.unwrap(), CancelStatus::Cancelled);
+    assert_eq!(code(cancelled(&mut same, &asked).await), Code::NotFound);
+    assert_eq!(code(renewed(&mut same, &asked.endpoint[0]).await), Code::NotFound);
+    assert_eq!(get(gateway.inner_mut(), &ticket).await.unwrap_err().code(), Code::NotFound);
 }
