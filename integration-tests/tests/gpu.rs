@@ -109,12 +109,47 @@ async fn agree(session: &Session, from: &str, cluster: bool) {
     }
 }
 
+/// Networks over the handwritten digits: step for step they part from the CPU's by rounding, so it is how good they are
+/// that agrees.
+async fn networks_agree(session: &Session) {
+    let digits = sinew_integration_tests::file("examples/data/digits.csv");
+    run(session, &format!("CREATE TABLE digits AS SELECT * FROM '{digits}'")).await.unwrap();
+    for (solver, more) in [("adam", "learn_rate = 0.01, dropout = 0.1"), ("lbfgs", "reg_param = 0.001")] {
+        let mut accuracy = Vec::new();
+        for device in ["cpu", "gpu"] {
+            let options = format!("hidden_units = [24], solver = '{solver}', max_iter = 25, shards = 2, {more}");
+            let train = format!(
+                "TRAIN MODEL net_{device} USING mlp_classifier PREDICT digit SPLIT RANDOM 0.2 \
+                 OPTIONS (device = '{device}', {options}) AS SELECT * FROM digits"
+            );
+            let report = run(session, &train).await.unwrap_or_else(|e| panic!("{train}\n{e}"));
+            let devices = texts(&report, "device");
+            let used = devices.iter().any(|device| device.contains("gpu ("));
+            assert!(used == (device == "gpu"), "{train}: {devices:?}");
+            let evaluated = run(session, &format!("SELECT * FROM ML.EVALUATE(MODEL net_{device}, TABLE digits)")).await;
+            let batches = evaluated.unwrap_or_else(|e| panic!("{e}"));
+            accuracy.push(number(batches[0].column_by_name("accuracy").unwrap().as_ref(), 0));
+        }
+        assert!(accuracy[0] > 0.8 && (accuracy[0] - accuracy[1]).abs() < 0.03, "{solver}: {accuracy:?}");
+        let described = texts(&run(session, "DESCRIBE MODEL net_gpu").await.unwrap(), "value").join("\n");
+        assert!(described.contains("computed in single precision on gpu ("), "{described}");
+        assert!(!described.contains("gave up"), "{described}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn models_agree_embedded() {
     if there_is_one() {
         let session = session();
         run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
         agree(&session, "rows", false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_agree_embedded() {
+    if there_is_one() {
+        networks_agree(&session()).await;
     }
 }
 
@@ -131,12 +166,18 @@ async fn models_agree_on_a_cluster_of_two() {
     let session = cluster.session().await;
     run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
     agree(&session, "rows", true).await;
+    networks_agree(&session).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn explain_and_show_devices_say_what_is_there() {
     let session = session();
     run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    let network = "EXPLAIN TRAIN MODEL m USING mlp_classifier PREDICT yes OPTIONS (hidden_units = [4096, 4096]) \
+                   AS SELECT a, b, c, yes FROM rows";
+    let network = texts(&run(&session, network).await.unwrap(), "plan").join("\n");
+    // Few rows, but many operations of each.
+    assert!(!network.contains("too little work for a GPU"), "{network}");
     let explain = |device: &str| format!("EXPLAIN {}", statement("m", TRAININGS[0], device, "rows"));
     let plan = |batches: Vec<RecordBatch>| texts(&batches, "plan").join("\n");
     let auto = plan(run(&session, &explain("auto")).await.unwrap());

@@ -7,6 +7,9 @@
 //! `--scale 0` is the full size (2^24 rows, products of 8192); each step up halves the rows twice and the edge of
 //! the products once. Software adapters need SINEW_GPU_ALLOW_SOFTWARE=1 and a scale of 5 or more.
 
+#[path = "gpu_bench/network.rs"]
+mod network;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
@@ -201,5 +204,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
             4.0 * numbers / first / 1e9
         );
     }
+    network::measure(&gpu, scale).await?;
     Ok(())
 }

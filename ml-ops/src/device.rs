@@ -74,12 +74,17 @@ pub struct Work {
     pub passes: u64,
     /// Processes that share the rows; each uses its own device.
     pub processes: u64,
+    /// Operations of a row in a pass of products in single precision, and how many stretches of the pass follow one
+    /// another; `None` where the operations follow from columns and outputs.
+    pub effort: Option<(u64, u64)>,
 }
 
 /// Bytes a second that one thread's kernels read; measured on servers of 2020 and later.
 const CPU_BYTES: f64 = 3.5e9;
 /// Floating-point operations a second of one thread's kernels, in double precision with exact sums.
 const CPU_OPERATIONS: f64 = 5e9;
+/// Floating-point operations a second of one thread's products of small batches, in single precision.
+const CPU_PRODUCTS: f64 = 4e10;
 /// A training that the processor ends within this many seconds is not worth looking for a GPU.
 const WORTH_LOOKING: f64 = 0.5;
 /// The GPU has to be faster by this factor.
@@ -93,20 +98,26 @@ impl Work {
 
     /// Operations of a pass, for each process.
     fn operations(&self) -> Option<f64> {
-        Some(self.bytes()? * self.outputs.max(1) as f64)
+        match self.effort {
+            Some((row, _)) => Some(self.rows? as f64 * row as f64 / self.processes.max(1) as f64),
+            None => Some(self.bytes()? * self.outputs.max(1) as f64),
+        }
     }
 
     /// Seconds on the processor.
     pub fn on_cpu(&self, threads: usize) -> Option<f64> {
         let threads = threads.max(1) as f64;
-        let pass = (self.bytes()? / CPU_BYTES).max(self.operations()? / CPU_OPERATIONS) / threads;
+        let speed = if self.effort.is_some() { CPU_PRODUCTS } else { CPU_OPERATIONS };
+        let pass = (self.bytes()? / CPU_BYTES).max(self.operations()? / speed) / threads;
         Some(pass * self.passes.max(1) as f64)
     }
 
     /// Seconds on a device with these rates, the upload included.
     pub fn on_gpu(&self, rates: &DeviceRates) -> Option<f64> {
         let bytes = self.bytes()?;
-        let pass = (bytes / rates.gradient.max(1.0)).max(self.operations()? / rates.product.max(1.0)) + rates.latency;
+        let stretches = self.effort.map_or(1, |(_, stretches)| stretches) as f64 / self.processes.max(1) as f64;
+        let pass = (bytes / rates.gradient.max(1.0)).max(self.operations()? / rates.product.max(1.0))
+            + rates.latency * stretches.max(1.0);
         Some(bytes / rates.upload.max(1.0) + pass * self.passes.max(1) as f64)
     }
 }
@@ -421,7 +432,7 @@ mod tests {
     const H100: DeviceRates = DeviceRates { upload: 2e10, gradient: 3e12, product: 1e13, latency: 1e-4 };
 
     fn work(rows: u64, passes: u64) -> Work {
-        Work { rows: Some(rows), columns: 32, outputs: 1, passes, processes: 1 }
+        Work { rows: Some(rows), columns: 32, outputs: 1, passes, processes: 1, effort: None }
     }
 
     #[test]
@@ -438,6 +449,16 @@ mod tests {
         let gain = |passes| work(100_000_000, passes).on_gpu(&H100) < work(100_000_000, passes).on_cpu(16);
         assert!(!gain(1));
         assert!(gain(50));
+    }
+
+    #[test]
+    fn a_network_is_worth_a_device_by_its_operations() {
+        // Rows of 128 bytes either way: what counts is how much is computed of each, and in how many steps.
+        let of = |row, steps| Work { effort: Some((row, steps)), ..work(1_000_000, 30) };
+        let gain = |work: Work| work.on_gpu(&H100) < work.on_cpu(16);
+        assert!(gain(of(6 * 2_000_000, 1000)));
+        assert!(!gain(of(6 * 500, 100_000)));
+        assert!(of(6 * 2_000_000, 1).on_cpu(16) > work(1_000_000, 30).on_cpu(16));
     }
 
     #[tokio::test]

@@ -56,6 +56,12 @@ pub trait Family: Debug + Send + Sync {
         (rows, setup.layout.width() as u64 + 1)
     }
 
+    /// What a pass over the rows of `inputs` coordinates costs where that does not follow from them: operations of a
+    /// row, and how many stretches of the pass follow one another. `outputs` counts classes, 1 for a value.
+    fn effort(&self, _params: &Params, _inputs: u64, _outputs: u64, _rows: u64) -> Option<(u64, u64)> {
+        None
+    }
+
     /// What is minimised on this data, and how.
     ///
     /// # Errors

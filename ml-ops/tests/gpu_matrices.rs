@@ -37,12 +37,28 @@ impl Random {
     }
 }
 
+/// The normal distribution function, by a series of the error function whose terms have one sign.
+fn normal(v: f64) -> f64 {
+    let x = v / 2f64.sqrt();
+    let (mut term, mut sum) = (x, x);
+    for n in 1..400 {
+        term *= 2.0 * x * x / f64::from(2 * n + 1);
+        sum += term;
+    }
+    0.5 + sum * (-x * x).exp() / std::f64::consts::PI.sqrt()
+}
+
+fn density(v: f64) -> f64 {
+    (-v * v / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt()
+}
+
 fn applied(activation: Activation, v: f64) -> f64 {
     match activation {
         Activation::Identity => v,
         Activation::Relu => v.max(0.0),
         Activation::Sigmoid => 1.0 / (1.0 + (-v).exp()),
         Activation::Tanh => v.tanh(),
+        Activation::Gelu => v * normal(v),
     }
 }
 
@@ -50,12 +66,12 @@ fn applied(activation: Activation, v: f64) -> f64 {
 async fn products_agree_with_plain_loops() {
     let Some(gpu) = open() else { return };
     let mut random = Random::new();
-    let shapes = [(1, 1, 1), (3, 5, 7), (64, 64, 16), (65, 63, 17), (130, 129, 33), (200, 70, 260)];
+    let shapes = [(1, 1, 1), (3, 5, 7), (64, 64, 16), (65, 63, 17), (130, 129, 33), (200, 70, 260), (5, 66, 2100)];
     for (i, (m, n, k)) in shapes.into_iter().enumerate() {
         for bits in 0..16 {
             let on = |b: u32| bits >> b & 1 == 1;
             let (ta, tb, with_bias, add) = (on(0), on(1), on(2), on(3));
-            let activation = ACTIVATIONS[(i + bits as usize) % 4];
+            let activation = ACTIVATIONS[(i + bits as usize) % 5];
             let (a, b) = (random.values(m * k), random.values(k * n));
             let (bias, start) = (random.values(n), random.values(m * n));
             let shape = |rows, columns, turned: bool| if turned { (columns, rows) } else { (rows, columns) };
@@ -106,7 +122,7 @@ async fn steps_over_entries_agree_with_plain_loops() {
         let out = gpu.matrix(rows, columns, &[]).await.unwrap();
         let sums = gpu.matrix(1, columns, &[]).await.unwrap();
         let combine = Step::Combine { a: ga.clone(), alpha: 2.0, b: gb.clone(), beta: -0.5, c: out.clone() };
-        gpu.steps(vec![combine, Step::SumRows { a: ga.clone(), c: sums.clone() }]).await.unwrap();
+        gpu.steps(vec![combine, Step::SumRows { a: ga.clone(), c: sums.clone(), add: false }]).await.unwrap();
         let found = gpu.values(&out).await.unwrap();
         assert!(found.iter().zip(a.iter().zip(&b)).all(|(c, (a, b))| (c - (2.0 * a - 0.5 * b)).abs() < 1e-6));
         for (j, sum) in gpu.values(&sums).await.unwrap().iter().enumerate() {
@@ -121,6 +137,7 @@ async fn steps_over_entries_agree_with_plain_loops() {
                 Activation::Relu => f32::from(u8::from(o > 0.0)),
                 Activation::Sigmoid => o * (1.0 - o),
                 Activation::Tanh => 1.0 - o * o,
+                Activation::Gelu => (normal(f64::from(o)) + f64::from(o) * density(f64::from(o))) as f32,
             };
             let found = gpu.values(&out).await.unwrap();
             assert!(found.iter().zip(a.iter().zip(&b)).all(|(c, (a, b))| (c - a * slope(*b)).abs() < 1e-6));

@@ -102,6 +102,19 @@ impl Family for Mlp {
         (self.network(setup).parameters() as u64, 1)
     }
 
+    fn effort(&self, params: &Params, inputs: u64, outputs: u64, rows: u64) -> Option<(u64, u64)> {
+        let (solver, hidden) = (Solver::of(params), options::hidden(params));
+        let units = hidden.iter().map(|units| *units as u64).chain([outputs]);
+        let (weights, _) = units
+            .fold((0u64, inputs), |(sum, before), units| (sum.saturating_add(before.saturating_mul(units)), units));
+        let steps = match solver {
+            Solver::Lbfgs => 1,
+            _ => u64::from(options::pace(params, solver, rows).per_epoch.max(1)) * u64::from(options::shards(params)),
+        };
+        // A multiplication and an addition forward, for the gradient, and backward.
+        Some((weights.saturating_mul(6), steps))
+    }
+
     fn learner(&self, setup: &Setup) -> Result<Learner> {
         let seen = setup.moments.class_weight.iter().filter(|w| **w > 0.0).count();
         if self.task == Task::Classification && seen < 2 {

@@ -74,6 +74,27 @@ pub(super) static PARAMS: &[ParamSpec] = &[
         doc: "Whether sgd has Nesterov's form of momentum.",
     },
     ParamSpec {
+        name: "beta_1",
+        aliases: &["beta1"],
+        kind: ParamKind::Float(0.0, 0.9999),
+        default: ParamValue::Float(0.9),
+        doc: "How much adam and adamw keep of their running mean of gradients in a step.",
+    },
+    ParamSpec {
+        name: "beta_2",
+        aliases: &["beta2"],
+        kind: ParamKind::Float(0.0, 0.999_999),
+        default: ParamValue::Float(0.999),
+        doc: "How much adam and adamw keep of their running mean of squared gradients in a step.",
+    },
+    ParamSpec {
+        name: "epsilon",
+        aliases: &[],
+        kind: ParamKind::FloatAbove(0.0, 1.0),
+        default: ParamValue::Float(1e-8),
+        doc: "What adam and adamw add to the root of that mean before they divide by it.",
+    },
+    ParamSpec {
         name: "weight_decay",
         aliases: &["weightDecay"],
         kind: ParamKind::Float(0.0, f64::MAX),
@@ -192,13 +213,18 @@ fn whole(params: &Params, name: &str, usual: u32) -> u32 {
 
 /// The steps over `rows` training rows.
 pub(super) fn pace(params: &Params, solver: Solver, rows: u64) -> Pace {
+    let number = |name, usual: f64| params.float(name).unwrap_or(usual);
+    let adam = |decay| {
+        let betas = [number("beta_1", 0.9), number("beta_2", 0.999)];
+        Rule::Adam { decay, betas, epsilon: number("epsilon", 1e-8) }
+    };
     let (rule, usual) = match solver {
         Solver::Sgd => {
             let momentum = params.float("momentum").unwrap_or(0.0);
             (Rule::Sgd { momentum, nesterov: params.flag("nesterov") }, 0.01)
         }
-        Solver::AdamW => (Rule::Adam { decay: params.float("weight_decay").unwrap_or(0.0) }, 0.001),
-        Solver::Adam | Solver::Lbfgs => (Rule::Adam { decay: 0.0 }, 0.001),
+        Solver::AdamW => (adam(params.float("weight_decay").unwrap_or(0.0)), 0.001),
+        Solver::Adam | Solver::Lbfgs => (adam(0.0), 0.001),
     };
     let batch = u64::from(whole(params, "batch_size", 256));
     let per_epoch = if batch == 0 { 0 } else { rows.div_ceil(batch).clamp(1, u64::from(u32::MAX)) as u32 };

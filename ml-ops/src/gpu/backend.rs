@@ -9,7 +9,7 @@ use super::{Gpu, Refusal};
 use crate::backend::{Backend, Ran};
 use crate::block::Block;
 use crate::error::Result;
-use crate::fold::Fold;
+use crate::fold::{Fold, Kernel};
 use crate::partial::Partial;
 
 /// A device, and the processor that stands in for it.
@@ -47,13 +47,17 @@ impl Backend for GpuBackend {
     }
 
     async fn fold(&self, fold: &Fold, blocks: &[Block], into: &mut Partial) -> Result<Ran> {
-        let refusal = match self.gpu.fold(fold, blocks).await {
-            Ok(found) => {
-                found.add_to(into);
-                return Ok(Ran { device: self.name.clone(), warning: None });
-            }
-            Err(refusal) => refusal,
+        let done = match &fold.kernel {
+            Kernel::Lesson { .. } => match self.gpu.lesson(fold, blocks).await {
+                Ok(partial) => {
+                    into.merge(partial)?;
+                    Ok(())
+                }
+                Err(refusal) => Err(refusal),
+            },
+            _ => self.gpu.fold(fold, blocks).await.map(|found| found.add_to(into)),
         };
+        let Err(refusal) = done else { return Ok(Ran { device: self.name.clone(), warning: None }) };
         let ran = self.cpu.fold(fold, blocks, into).await?;
         if refusal.is_planned() {
             return Ok(ran);

@@ -48,7 +48,7 @@ impl Found {
 }
 
 /// Checks that a block has the columns of the layout; anything else is left to the CPU, which says what is wrong.
-fn check(block: &Block, fold: &Fold) -> Result<(), Refusal> {
+pub(super) fn check(block: &Block, fold: &Fold) -> Result<(), Refusal> {
     let odd = || Err(Refusal::Unsupported("a block does not have the layout of its fold".into()));
     if block.columns.len() != fold.layout.features() || (fold.sample.is_some() && block.hash.is_none()) {
         return odd();

@@ -86,6 +86,11 @@ pub struct Ranges {
 }
 
 impl Ranges {
+    /// No ranges: rows whose frame is fixed need none.
+    pub fn none() -> Self {
+        Self { columns: Vec::new(), label: (f64::INFINITY, f64::NEG_INFINITY), top_class: None }
+    }
+
     /// The ranges of some rows of a block.
     pub fn of(block: &Block, places: &Places, rows: std::ops::Range<usize>) -> Self {
         let empty = (f64::INFINITY, f64::NEG_INFINITY);
@@ -153,6 +158,11 @@ fn unit(v: f64) -> f64 {
 }
 
 impl Frame {
+    /// A frame with this centre and scale of every dense column, and this centre of the label.
+    pub fn fixed(centre: Vec<f64>, scale: Vec<f64>, label: f64) -> Self {
+        Self { centre, scale, label, reach: 0.0 }
+    }
+
     /// A frame around some rows.
     pub fn around(ranges: &Ranges, places: &Places) -> Self {
         let number = |source: &Source| matches!(source, Source::Number { .. });

@@ -10,12 +10,19 @@
 
 use wgpu::{Buffer, BufferUsages};
 
-use super::shaders::{Activation, Cell, MapStep, Product, Shader};
+use super::shaders::{Activation, Cell, MapStep, NetStep, Product, Shader};
 use super::worker::{Part, Worker};
 use super::{Gpu, Refusal};
 
 /// The inner dimension that one invocation of software adapters may run over.
 const SOFTWARE_INNER: usize = 50_000;
+/// Groups that keep a device busy.
+const BUSY_TILES: usize = 512;
+/// Terms of a sum that is not worth parts, and of one that is always cut.
+const SHORT_SUM: usize = 256;
+const LONG_SUM: usize = 4096;
+/// Bytes of the sums of parts, at most.
+const SPLIT_BYTES: usize = 128 << 20;
 
 /// A matrix in device memory, `[rows, columns]`; a copy is the same matrix.
 #[derive(Clone, Debug)]
@@ -24,16 +31,16 @@ pub struct Matrix {
     pub rows: usize,
     /// Number of columns.
     pub columns: usize,
-    buffer: Buffer,
+    pub(super) buffer: Buffer,
 }
 
 impl Matrix {
     /// Cells of four numbers in a row.
-    fn cells(&self) -> usize {
+    pub(super) fn cells(&self) -> usize {
         self.columns.div_ceil(4)
     }
 
-    fn part(&self) -> Part {
+    pub(super) fn part(&self) -> Part {
         Part::first(&self.buffer, (16 * self.rows * self.cells()).max(16) as u64)
     }
 
@@ -63,6 +70,8 @@ pub enum Step {
         activation: Activation,
         /// Whether the result is added to what `c` holds.
         add: bool,
+        /// An activation by whose derivative the result is multiplied, and what it gave (of gelu, what it was given).
+        slope: Option<(Activation, Matrix)>,
     },
     /// `c = alpha a + beta b`, entry by entry.
     Combine {
@@ -77,11 +86,12 @@ pub enum Step {
         /// The result.
         c: Matrix,
     },
-    /// `c = gradient times the derivative of an activation`, entry by entry; the derivative follows from its output.
+    /// `c = gradient times the derivative of an activation`, entry by entry; the derivative follows from its output,
+    /// that of gelu from its input.
     Backward {
         /// The gradient of what follows.
         gradient: Matrix,
-        /// What the activation gave.
+        /// What the activation gave; for gelu, what it was given.
         output: Matrix,
         /// The activation.
         activation: Activation,
@@ -94,6 +104,8 @@ pub enum Step {
         a: Matrix,
         /// The result.
         c: Matrix,
+        /// Whether it is added to what `c` holds.
+        add: bool,
     },
 }
 
@@ -109,6 +121,7 @@ impl Step {
             bias: None,
             activation: Activation::Identity,
             add: false,
+            slope: None,
         }
     }
 
@@ -136,6 +149,14 @@ impl Step {
         self
     }
 
+    /// The product times the derivative of an activation.
+    pub fn slope(mut self, function: Activation, at: &Matrix) -> Self {
+        if let Self::Product { slope, .. } = &mut self {
+            *slope = Some((function, at.clone()));
+        }
+        self
+    }
+
     /// The product added to what is there.
     pub fn added(mut self) -> Self {
         if let Self::Product { add, .. } = &mut self {
@@ -144,12 +165,13 @@ impl Step {
         self
     }
 
-    fn dispatch(&self, worker: &mut Worker) -> Result<(), Refusal> {
+    pub(super) fn dispatch(&self, worker: &mut Worker) -> Result<(), Refusal> {
         match self {
-            Self::Product { a, a_transposed, b, b_transposed, c, bias, activation, add } => {
+            Self::Product { a, a_transposed, b, b_transposed, c, bias, activation, add, slope } => {
                 let turned = |m: &Matrix, turn: bool| if turn { (m.columns, m.rows) } else { (m.rows, m.columns) };
                 let ((m, k), (inner, n)) = (turned(a, *a_transposed), turned(b, *b_transposed));
-                let fits = k == inner && (c.rows, c.columns) == (m, n);
+                let like = |at: &Matrix| (at.rows, at.columns) == (m, n);
+                let fits = k == inner && like(c) && slope.as_ref().is_none_or(|(_, at)| like(at));
                 if !fits || bias.as_ref().is_some_and(|bias| bias.columns != n) {
                     let shapes = format!("[{m}, {k}] times [{inner}, {n}] into [{}, {}]", c.rows, c.columns);
                     return Err(Refusal::Failed(format!("a product of {shapes} is none")));
@@ -157,34 +179,58 @@ impl Step {
                 if c.is(a) || c.is(b) {
                     return Err(Refusal::Failed("the result of a product lies in an operand".into()));
                 }
-                if worker.shared.software && k > SOFTWARE_INNER {
-                    return Err(Refusal::Unsupported(format!("an inner dimension of {k} on a software adapter")));
-                }
                 let size = if m > 64 && n > 64 { 2 } else { 1 };
                 let [x, y] = [n, m].map(|v| v.div_ceil(64 * size) as u32);
                 if y > 65_535 || x > 65_535 {
                     return Err(Refusal::Unsupported(format!("a result of {m} x {n} entries in one product")));
                 }
-                let shape = [m, n, k, k.next_multiple_of(16).max(16), a.cells(), b.cells(), c.cells(), 0];
-                let shape = shape.map(|v| v as u32);
-                let shape = worker.constants(bytemuck::cast_slice(&shape), BufferUsages::UNIFORM);
-                let mut parts = vec![(0, a.part()), (2, b.part()), (3, Part::whole(&shape)), (4, c.part())];
+                let plain = bias.is_none() && slope.is_none() && *activation == Activation::Identity;
+                let splits = if plain { splits((x * y) as usize, k, 16 * m * c.cells()) } else { 1 };
+                let share = k.div_ceil(splits).next_multiple_of(16).max(16);
+                let splits = k.div_ceil(share).max(1);
+                if worker.shared.software && share > SOFTWARE_INNER {
+                    return Err(Refusal::Unsupported(format!("an inner dimension of {k} on a software adapter")));
+                }
+                let shape = [m, n, k, share, a.cells(), b.cells(), c.cells(), 0].map(|v| v as u32);
+                let shape = worker.uniform(bytemuck::cast_slice(&shape));
+                let mut parts = vec![(0, a.part()), (2, b.part()), (3, Part::whole(&shape))];
                 parts.extend(bias.as_ref().map(|bias| (7, bias.part())));
-                let bias = bias.is_some();
-                let (a, b, activation, add) = (*a_transposed, *b_transposed, *activation, *add);
-                let product = Product::Dense { a, b, activation, bias, add };
-                worker.dispatch(Shader::Tile { product, cell: Cell::F32, size: size as u32 }, &parts, [x, y, 1])
+                parts.extend(slope.as_ref().map(|(_, at)| (8, at.part())));
+                let split = splits > 1;
+                let product = Product::Dense {
+                    a: *a_transposed,
+                    b: *b_transposed,
+                    activation: *activation,
+                    bias: bias.is_some(),
+                    add: *add && !split,
+                    slope: slope.as_ref().map_or(Activation::Identity, |(function, _)| *function),
+                    split,
+                };
+                let shader = Shader::Tile { product, cell: Cell::F32, size: size as u32 };
+                if !split {
+                    parts.push((4, c.part()));
+                    return worker.dispatch(shader, &parts, [x, y, 1]);
+                }
+                let cells = m * c.cells();
+                let sums = worker.scratch((16 * splits * cells) as u64);
+                parts.push((4, Part::first(&sums, (16 * splits * cells) as u64)));
+                worker.dispatch(shader, &parts, [x, y, splits as u32])?;
+                let numbers = [cells as u32, splits as u32, u32::from(*add)];
+                let parts = [(0, Part::first(&sums, (16 * splits * cells) as u64)), (4, c.part())];
+                net(worker, NetStep::Reduce, numbers, [0.0; 8], parts.to_vec())?;
+                worker.give(sums);
+                Ok(())
             }
             Self::Combine { a, alpha, b, beta, c } => entries(worker, MapStep::Combine, a, b, c, [*alpha, *beta]),
             Self::Backward { gradient, output, activation, c } => {
                 entries(worker, MapStep::Backward(*activation), gradient, output, c, [1.0, 1.0])
             }
-            Self::SumRows { a, c } => {
+            Self::SumRows { a, c, add } => {
                 if (c.rows, c.columns) != (1, a.columns) || c.is(a) {
                     return Err(Refusal::Failed("the sum of rows does not fit its result".into()));
                 }
-                let numbers = [0, a.rows as u32, a.cells() as u32, 0, 0, 0, 0, 0];
-                let constants = worker.constants(bytemuck::cast_slice(&numbers), BufferUsages::UNIFORM);
+                let numbers = [0, a.rows as u32, a.cells() as u32, u32::from(*add), 0, 0, 0, 0];
+                let constants = worker.uniform(bytemuck::cast_slice(&numbers));
                 let parts = [(0, a.part()), (3, Part::whole(&constants)), (4, c.part())];
                 worker.dispatch(Shader::Map(MapStep::SumRows), &parts, [a.cells() as u32, 1, 1])
             }
@@ -206,13 +252,52 @@ fn entries(
     }
     let cells = (a.rows * a.cells()) as u32;
     let numbers = [cells, 0, 0, 0, factors[0].to_bits(), factors[1].to_bits(), 0, 0];
-    let constants = worker.constants(bytemuck::cast_slice(&numbers), BufferUsages::UNIFORM);
+    let constants = worker.uniform(bytemuck::cast_slice(&numbers));
     let parts = [(0, a.part()), (2, b.part()), (3, Part::whole(&constants)), (4, c.part())];
     worker.dispatch(Shader::Map(step), &parts, [cells.div_ceil(256).clamp(1, 16_384), 1, 1])
 }
 
+/// In how many parts a product over `k` is computed whose result has few tiles: enough to keep a device busy, and few
+/// enough that their sums, of `bytes` each, do not take much. Parts also keep the sums of single precision short.
+fn splits(tiles: usize, k: usize, bytes: usize) -> usize {
+    if k <= SHORT_SUM {
+        return 1;
+    }
+    let busy = (BUSY_TILES / tiles.max(1)).clamp(1, k.div_ceil(SHORT_SUM));
+    busy.max(k.div_ceil(LONG_SUM)).min((SPLIT_BYTES / bytes.max(1)).max(1))
+}
+
+/// One of the kernels of networks over the entries of a matrix: `integers` are n and m, `numbers` f and g.
+pub(super) fn net(
+    worker: &mut Worker,
+    step: NetStep,
+    integers: impl AsRef<[u32]>,
+    numbers: [f32; 8],
+    parts: Vec<(u32, Part)>,
+) -> Result<(), Refusal> {
+    let groups = integers.as_ref().first().map_or(1, |cells| cells.div_ceil(256).clamp(1, 16_384));
+    net_in(worker, step, integers, numbers, parts, groups)
+}
+
+/// The same in so many groups.
+pub(super) fn net_in(
+    worker: &mut Worker,
+    step: NetStep,
+    integers: impl AsRef<[u32]>,
+    numbers: [f32; 8],
+    mut parts: Vec<(u32, Part)>,
+    groups: u32,
+) -> Result<(), Refusal> {
+    let mut constants = [0u32; 16];
+    constants.iter_mut().zip(integers.as_ref()).for_each(|(to, from)| *to = *from);
+    constants[8..].iter_mut().zip(numbers).for_each(|(to, from)| *to = from.to_bits());
+    let uniform = worker.uniform(bytemuck::cast_slice(&constants));
+    parts.push((3, Part::whole(&uniform)));
+    worker.dispatch(Shader::Net(step), &parts, [groups, 1, 1])
+}
+
 /// Rows in whole cells.
-fn padded(rows: usize, columns: usize, values: &[f32]) -> Vec<f32> {
+pub(super) fn padded(rows: usize, columns: usize, values: &[f32]) -> Vec<f32> {
     let stride = columns.next_multiple_of(4);
     let mut out = vec![0f32; rows * stride];
     if columns > 0 {

@@ -17,6 +17,7 @@ mod frame;
 mod ingest;
 mod kernels;
 pub mod matrix;
+mod network;
 mod open;
 mod residency;
 mod selftest;
@@ -38,6 +39,7 @@ use worker::Worker;
 use crate::block::Block;
 use crate::device::DeviceRates as Rates;
 use crate::fold::Fold;
+use crate::partial::Partial;
 
 /// How devices are used.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,6 +69,8 @@ pub enum Refusal {
     Numeric,
     /// The driver reported an error.
     Failed(String),
+    /// Nobody waits for the result any more.
+    Cancelled,
 }
 
 impl Refusal {
@@ -84,6 +88,7 @@ impl fmt::Display for Refusal {
             Self::Lost(why) => write!(f, "the device was lost: {why}"),
             Self::Numeric => f.write_str("a sum left single precision"),
             Self::Failed(why) => write!(f, "the driver failed: {why}"),
+            Self::Cancelled => f.write_str("nobody waits for the result"),
         }
     }
 }
@@ -194,7 +199,14 @@ impl Gpu {
         job: impl FnOnce(&mut Worker) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let (reply, answer) = tokio::sync::oneshot::channel();
+        // Held while somebody waits: what is cancelled does not begin, and long jobs look for it.
+        let caller = Arc::new(());
+        let waits = Arc::downgrade(&caller);
         let job: Job = Box::new(move |worker| {
+            if waits.strong_count() == 0 {
+                return;
+            }
+            worker.caller = waits;
             let result = worker.guarded(job);
             if matches!(result, Err(Refusal::Memory(_) | Refusal::Failed(_))) {
                 // Rows may be in the index that never reached the device.
@@ -205,7 +217,9 @@ impl Gpu {
         });
         let gone = || Refusal::Lost("its thread has ended".into());
         self.jobs.send(job).map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let answer = answer.await;
+        drop(caller);
+        answer.map_err(|_| gone())?
     }
 
     /// What the rows of `blocks` contribute to `fold`.
@@ -213,6 +227,24 @@ impl Gpu {
     /// # Errors
     /// Why the device did not do it; then the CPU should.
     pub async fn fold(&self, fold: &Fold, blocks: &[Block]) -> Result<Found, Refusal> {
+        self.attempt(fold, blocks, fold::fold).await
+    }
+
+    /// What the shards `blocks` contribute to a [`crate::fold::Kernel::Lesson`]: all of them, or none.
+    ///
+    /// # Errors
+    /// As for [`Self::fold`].
+    pub async fn lesson(&self, fold: &Fold, blocks: &[Block]) -> Result<Partial, Refusal> {
+        self.attempt(fold, blocks, network::teach).await
+    }
+
+    /// Runs a pass; where memory is too small, once more with half of it.
+    async fn attempt<T: Send + 'static>(
+        &self,
+        fold: &Fold,
+        blocks: &[Block],
+        pass: fn(&mut Worker, &Fold, &[Block]) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
         let attempt = |clear: bool| {
             let (fold, blocks) = (fold.clone(), blocks.to_vec());
             self.run(move |worker| {
@@ -222,7 +254,7 @@ impl Gpu {
                     worker.residency.limit /= 2;
                     worker.residency.slab_bytes = (worker.residency.slab_bytes / 2).max(1 << 16);
                 }
-                fold::fold(worker, &fold, &blocks)
+                pass(worker, &fold, &blocks)
             })
         };
         let result = match attempt(false).await {

@@ -41,6 +41,8 @@ pub struct Shape {
     pub role: bool,
     /// There are hashes.
     pub hash: bool,
+    /// What tells a frame that its rows are bound to from others; 0 for rows that suit any frame around them.
+    pub bound: u64,
 }
 
 impl Shape {
@@ -53,6 +55,7 @@ impl Shape {
             weight: block.weight.is_some(),
             role: block.role.is_some(),
             hash: block.hash.is_some(),
+            bound: 0,
         }
     }
 
@@ -328,7 +331,13 @@ impl Residency {
 
 impl Worker {
     /// A slab with room for rows of these ranges, and their first row; `None` where there is no room.
-    fn room(&mut self, shape: Shape, ranges: &Ranges, places: &Places, rows: usize) -> Option<(u64, usize)> {
+    fn room(
+        &mut self,
+        shape: Shape,
+        ranges: &Ranges,
+        rows: usize,
+        frame: impl FnOnce(&Residency) -> Arc<Frame>,
+    ) -> Option<(u64, usize)> {
         let home = &mut self.residency;
         let fits = |slab: &Slab| slab.shape == shape && slab.used + rows <= slab.capacity && slab.frame.fits(ranges);
         if let Some((id, slab)) = home.slabs.iter_mut().find(|(_, slab)| fits(slab)) {
@@ -358,7 +367,7 @@ impl Worker {
             home.index.retain(|_, resident| resident.pieces.iter().all(|piece| piece.slab != oldest));
             self.shared.stats.evictions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
-        let frame = home.frame(shape, ranges, places);
+        let frame = frame(home);
         let (cell, id) = (home.cell, home.next);
         let mut slab = Slab::new(self, shape, frame, (size as usize / row).max(rows), cell);
         slab.used = rows.next_multiple_of(ALIGN);
@@ -377,9 +386,31 @@ impl Worker {
         places: &Places,
         ranges: &Ranges,
     ) -> Result<Option<Piece>, super::Refusal> {
-        let Some((id, first)) = self.room(Shape::of(block, places), ranges, places, rows.len()) else {
-            return Ok(None);
-        };
+        let shape = Shape::of(block, places);
+        let room = self.room(shape, ranges, rows.len(), |home| home.frame(shape, ranges, places));
+        self.put(room, block, rows, places)
+    }
+
+    /// Uploads some rows to stay in the frame that their shape is bound to.
+    pub(super) fn keep_bound(
+        &mut self,
+        block: &Block,
+        rows: std::ops::Range<usize>,
+        places: &Places,
+        (shape, frame): (Shape, &Arc<Frame>),
+    ) -> Result<Option<Piece>, super::Refusal> {
+        let room = self.room(shape, &Ranges::none(), rows.len(), |_| Arc::clone(frame));
+        self.put(room, block, rows, places)
+    }
+
+    fn put(
+        &mut self,
+        room: Option<(u64, usize)>,
+        block: &Block,
+        rows: std::ops::Range<usize>,
+        places: &Places,
+    ) -> Result<Option<Piece>, super::Refusal> {
+        let Some((id, first)) = room else { return Ok(None) };
         let cell = self.residency.cell;
         let Some(slab) = self.residency.slabs.get(&id).cloned() else { return Ok(None) };
         let packed = super::ingest::pack(block, rows.clone(), places, &slab.frame, cell);

@@ -1,6 +1,10 @@
 //! The text of every shader: templates with `@X@` filled in, and the list of all that can be asked for.
 
+mod network;
+
 use std::fmt::Write;
+
+pub use network::{NetStep, Stepping};
 
 use crate::fold::Loss;
 
@@ -80,6 +84,8 @@ pub enum Activation {
     Sigmoid,
     /// The hyperbolic tangent.
     Tanh,
+    /// The value times the normal distribution function of it.
+    Gelu,
 }
 
 /// Which two operands a tiled product has.
@@ -110,6 +116,11 @@ pub enum Product {
         bias: bool,
         /// Whether the result is added to what is there.
         add: bool,
+        /// The activation by whose derivative the result is multiplied, at an output of it (of gelu, at an input);
+        /// none for the identity.
+        slope: Activation,
+        /// Whether every part of the inner dimension has a result of its own.
+        split: bool,
     },
 }
 
@@ -153,6 +164,8 @@ pub enum Shader {
     },
     /// One matrix of a network from others, entry by entry.
     Map(MapStep),
+    /// What else a network needs.
+    Net(NetStep),
     /// A loop that some drivers cut short, for the test of a device.
     Loop,
 }
@@ -162,9 +175,9 @@ pub enum Shader {
 pub enum MapStep {
     /// `c = alpha a + beta b`.
     Combine,
-    /// `c = a times the derivative of an activation at its output b`.
+    /// `c = a times the derivative of an activation at its output b`, of gelu at its input b.
     Backward(Activation),
-    /// `c[0, j] = sum over rows of a`.
+    /// `c[0, j] = sum over rows of a`, or the same added to `c`.
     SumRows,
 }
 
@@ -185,7 +198,8 @@ fn weighing(rows: RowColumns) -> String {
     if rows.weight {
         body.push_str("weight = weights[r];");
     }
-    include_str!("shaders/weigh.wgsl")
+    [include_str!("shaders/mix.wgsl"), include_str!("shaders/weigh.wgsl")]
+        .concat()
         .replacen("@WEIGHT@", binding(rows.weight, "@group(0) @binding(5) var<storage, read> weights: array<f32>;"), 1)
         .replace("@ROLE@", binding(rows.role, "@group(0) @binding(6) var<storage, read> roles: array<u32>;"))
         .replace("@HASH@", binding(rows.sample, "@group(0) @binding(7) var<storage, read> hashes: array<u32>;"))
@@ -268,14 +282,21 @@ fn activated(activation: Activation) -> &'static str {
         Activation::Identity => "v",
         Activation::Relu => "max(v, vec4<f32>(0.0))",
         Activation::Sigmoid => "sigmoid4(v)",
-        Activation::Tanh => "(2.0 * sigmoid4(2.0 * v) - 1.0)",
+        Activation::Tanh => "tanh4(v)",
+        Activation::Gelu => "gelu4(v)",
     }
 }
 
-const SIGMOID: &str = "
-fn sigmoid1(v: f32) -> f32 { let e = exp_below(-abs(v)); return select(e / (1.0 + e), 1.0 / (1.0 + e), v >= 0.0); }
-fn sigmoid4(v: vec4<f32>) -> vec4<f32> { return vec4<f32>(sigmoid1(v.x), sigmoid1(v.y), sigmoid1(v.z), sigmoid1(v.w)); }
-";
+/// The text of `v` times the derivative of an activation whose output (of gelu, whose input) is `o`.
+fn sloped(activation: Activation) -> &'static str {
+    match activation {
+        Activation::Identity => "v + 0.0 * o",
+        Activation::Relu => "select(vec4<f32>(0.0), v, o > vec4<f32>(0.0))",
+        Activation::Sigmoid => "v * (o * (1.0 - o))",
+        Activation::Tanh => "v * (1.0 - o * o)",
+        Activation::Gelu => "v * gelu_slope4(o)",
+    }
+}
 
 /// A tiled product's operands: bindings and loads, whether each lies along the inner dimension, the operation,
 /// what is left out, and whether long sums are carried in parts.
@@ -391,7 +412,7 @@ fn operands(product: Product, cell: Cell) -> Operands {
             skip: "",
             parts: true,
         },
-        Product::Dense { a, b, activation, bias, add } => {
+        Product::Dense { a, b, activation, bias, add, slope, split } => {
             // Rows of a matrix are d.a (d.b, d.c) cells long; cells beyond the last column hold zero.
             let first = "@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;\n";
             let load = |name: &str, buffer: &str, rows: &str, stride: &str| {
@@ -400,19 +421,28 @@ fn operands(product: Product, cell: Cell) -> Operands {
                      if (r < {rows} && c < {stride}) {{ v = {buffer}[r * {stride} + c]; }} return v; }}\n"
                 )
             };
-            let mut loads = String::from(include_str!("shaders/numbers.wgsl")) + SIGMOID + first + second + out;
+            let mut loads =
+                [include_str!("shaders/numbers.wgsl"), include_str!("shaders/activations.wgsl"), first, second, out]
+                    .concat();
             loads += &load("load_a", "x", if a { "d.k" } else { "d.m" }, "d.a");
             loads += &load("load_b", "w", if b { "d.n" } else { "d.k" }, "d.b");
             if bias {
                 loads += extra;
             }
+            let mut times = String::new();
+            if slope != Activation::Identity {
+                loads += "@group(0) @binding(8) var<storage, read> before: array<vec4<f32>>;\n";
+                times = format!("let o = before[at]; v = {}; ", sloped(slope));
+            }
             let _ = writeln!(
                 loads,
-                "fn store(split: u32, row: u32, c: u32, sum: vec4<f32>) {{ if (row < d.m && c < d.c) {{ let at = row * d.c + c; \
-                 var v = sum; {}{} let i = vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u); \
+                "fn store(split: u32, row: u32, c: u32, sum: vec4<f32>) {{ if (row < d.m && c < d.c) {{ let at = {} * d.c + c; \
+                 var v = sum; {}{}{}let i = vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u); \
                  out[at] = select(vec4<f32>(0.0), {}, i < vec4<u32>(d.n)); }} }}",
+                if split { "(split * d.m + row)" } else { "row" },
                 if add { "v += out[at]; " } else { "" },
                 if bias { "v += extra[c]; " } else { "" },
+                times,
                 activated(activation)
             );
             Operands { loads, a_inner: !a, b_inner: b, squares: false, skip: "", parts: false }
@@ -495,21 +525,17 @@ fn map(step: MapStep) -> String {
             format!("{head}{second}{entry}{each} {{ c[i] = p.alpha * a[i] + p.beta * b[i]; }}\n}}\n")
         }
         MapStep::Backward(activation) => {
-            let slope = match activation {
-                Activation::Identity => "a[i]",
-                Activation::Relu => "select(vec4<f32>(0.0), a[i], b[i] > vec4<f32>(0.0))",
-                Activation::Sigmoid => "a[i] * (b[i] * (1.0 - b[i]))",
-                Activation::Tanh => "a[i] * (1.0 - b[i] * b[i])",
-            };
+            let (numbers, all) = (include_str!("shaders/numbers.wgsl"), include_str!("shaders/activations.wgsl"));
             // Identity reads the output as well, so that all have the same bindings.
-            format!("{head}{second}{entry}{each} {{ c[i] = {slope} + 0.0 * b[i]; }}\n}}\n")
+            let body = format!("let v = a[i]; let o = b[i]; c[i] = {};", sloped(activation));
+            format!("{numbers}{all}{head}{second}{entry}{each} {{ {body} }}\n}}\n")
         }
         MapStep::SumRows => format!(
             "{head}var<workgroup> red: array<vec4<f32>, 256>;\n{entry}var sum = vec4<f32>(0.0);\n\
              for (var r = lid; r < p.rows; r += 256u) {{ sum += a[r * p.stride + wid.x]; }}\n\
              red[lid] = sum; workgroupBarrier();\n\
              for (var s = 128u; s > 0u; s >>= 1u) {{ if (lid < s) {{ red[lid] += red[lid + s]; }} workgroupBarrier(); }}\n\
-             if (lid == 0u) {{ c[wid.x] = red[0]; }}\n}}\n"
+             if (lid == 0u) {{ var v = red[0]; if (p.pad != 0u) {{ v += c[wid.x]; }} c[wid.x] = v; }}\n}}\n"
         ),
     }
 }
@@ -529,6 +555,7 @@ impl Shader {
             Self::Rows { step, lanes, rows } => row_step(step, lanes, rows),
             Self::Tile { product, cell, size } => tile(product, cell, size),
             Self::Map(step) => map(step),
+            Self::Net(step) => step.source(),
             Self::Loop => LOOP.into(),
         }
     }
@@ -541,6 +568,7 @@ impl Shader {
             Self::Rows { .. } => 6144,
             Self::Tile { size, .. } => 8192 * size,
             Self::Map(_) => 4096,
+            Self::Net(step) => step.workgroup_bytes(),
             Self::Loop => 0,
         }
     }
@@ -580,20 +608,35 @@ impl Shader {
             for activation in ACTIVATIONS {
                 for bits in 0..16u32 {
                     let on = |i: u32| bits >> i & 1 == 1;
-                    let product = Product::Dense { a: on(0), b: on(1), activation, bias: on(2), add: on(3) };
+                    let (slope, split) = (Activation::Identity, false);
+                    let product =
+                        Product::Dense { a: on(0), b: on(1), activation, bias: on(2), add: on(3), slope, split };
                     all.push(Shader::Tile { product, cell: Cell::F32, size });
                 }
+                let (slope, none) = (activation, Activation::Identity);
+                let of = |a, slope, split| Product::Dense {
+                    a,
+                    b: !a,
+                    activation: none,
+                    bias: false,
+                    add: false,
+                    slope,
+                    split,
+                };
+                let products = [of(false, slope, false), of(true, none, true)];
+                all.extend(products.map(|product| Shader::Tile { product, cell: Cell::F32, size }));
             }
         }
         all.extend([MapStep::Combine, MapStep::SumRows].map(Shader::Map));
         all.extend(ACTIVATIONS.map(|activation| Shader::Map(MapStep::Backward(activation))));
+        all.extend(NetStep::all().into_iter().map(Shader::Net));
         all
     }
 }
 
 /// Every activation.
-pub const ACTIVATIONS: [Activation; 4] =
-    [Activation::Identity, Activation::Relu, Activation::Sigmoid, Activation::Tanh];
+pub const ACTIVATIONS: [Activation; 5] =
+    [Activation::Identity, Activation::Relu, Activation::Sigmoid, Activation::Tanh, Activation::Gelu];
 
 /// How a shader uses a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

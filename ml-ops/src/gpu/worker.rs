@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use wgpu::{
@@ -17,6 +17,8 @@ use super::{Refusal, Shared};
 
 /// A submission that takes longer than this has hung.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Constants that are kept for kernels that ask for the same.
+const KNOWN: usize = 4096;
 /// Bytes of buffers that are kept for the next job.
 const POOL_BYTES: u64 = 256 << 20;
 
@@ -72,6 +74,10 @@ pub struct Worker {
     pub(super) residency: super::residency::Residency,
     /// Whether it was told to give the device back.
     leaves: bool,
+    /// Constants that kernels were given before.
+    known: HashMap<Vec<u8>, Buffer>,
+    /// Who waits for the job under way.
+    pub(super) caller: Weak<()>,
 }
 
 impl Worker {
@@ -94,6 +100,8 @@ impl Worker {
             poison: options.poison,
             residency,
             leaves: false,
+            known: HashMap::new(),
+            caller: Weak::new(),
         }
     }
 
@@ -175,6 +183,29 @@ impl Worker {
             self.queue.write_buffer(&buffer, 0, bytes);
         }
         buffer
+    }
+
+    /// A uniform buffer with these bytes, which may be one that was made before.
+    pub(super) fn uniform(&mut self, bytes: &[u8]) -> Buffer {
+        if let Some(known) = self.known.get(bytes) {
+            return known.clone();
+        }
+        if self.known.len() >= KNOWN {
+            self.known.clear();
+        }
+        let buffer = self.constants(bytes, BufferUsages::UNIFORM);
+        self.known.insert(bytes.to_vec(), buffer.clone());
+        buffer
+    }
+
+    /// Whether somebody still waits for the job under way.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.caller.strong_count() > 0
+    }
+
+    /// Dispatches that wait for a submission.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// A read-only storage buffer with these numbers.

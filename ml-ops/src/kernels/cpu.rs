@@ -165,8 +165,8 @@ impl Taught<'_> {
 
     fn finish(self, into: &mut Partial) {
         match self {
-            Self::Single(lesson) => lesson.finish(into),
-            Self::Double(lesson) => lesson.finish(into),
+            Self::Single(mut lesson) => lesson.finish(into),
+            Self::Double(mut lesson) => lesson.finish(into),
         }
     }
 }
@@ -179,7 +179,7 @@ fn shaped(what: &str, found: usize, expected: usize) -> Result<()> {
 }
 
 /// Checks that the parameters of a kernel have the layout's shape.
-pub(super) fn check_kernel(kernel: &Kernel, layout: &Layout) -> Result<()> {
+pub(crate) fn check_kernel(kernel: &Kernel, layout: &Layout) -> Result<()> {
     let width = layout.width();
     match kernel {
         Kernel::Moments { shift, .. } => shaped("shifts", shift.len(), width),

@@ -33,6 +33,7 @@ mod sums;
 mod tile;
 
 pub use cpu::Cpu;
+pub(crate) use cpu::check_kernel;
 pub use isa::Isa;
 pub use math::softmax;
 pub(crate) use network::HEAD as LESSON_HEAD;

@@ -13,6 +13,7 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::{TrainExec, TrainNode};
 use crate::device::{Device, Work};
+use crate::family::find;
 use crate::runtime::TrainRuntime;
 use crate::training::TrainSpec;
 
@@ -50,9 +51,13 @@ async fn device(runtime: &TrainRuntime, spec: &TrainSpec, input: &Arc<dyn Execut
     }
     let statistics = StatisticsContext::default().compute(input.as_ref(), &StatisticsArgs::default()).ok();
     let rows = statistics.and_then(|s| s.num_rows.get_value().copied());
+    let columns = spec.columns.features.len() as u64;
+    // Classes are not known yet: two of them.
+    let effort = |rows: usize| find(&spec.family).ok()?.effort(&spec.params, columns, 2, rows as u64);
     let work = Work {
+        effort: rows.and_then(effort),
         rows: rows.map(|rows| rows as u64),
-        columns: spec.columns.features.len() as u64,
+        columns,
         outputs: spec.params.int("k").unwrap_or(1).max(1) as u64,
         passes: spec.params.int("max_iter").unwrap_or(1).clamp(1, 30) as u64,
         processes: 1,

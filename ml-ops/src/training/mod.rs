@@ -235,7 +235,9 @@ impl Run {
         };
         let passes = setup.params.int("max_iter").unwrap_or(LIKELY_PASSES).clamp(1, LIKELY_PASSES) as u64;
         let columns = setup.layout.width() as u64;
-        let work = Work { rows: Some(setup.bounds.rows), columns, outputs, passes, processes: 1 };
+        let rows = setup.bounds.rows;
+        let effort = self.family.effort(&setup.params, columns, setup.classes.max(1) as u64, rows);
+        let work = Work { rows: Some(rows), columns, outputs, passes, processes: 1, effort };
         let mut device = self.spec.device.clone();
         if self.runtime.runner.slots().is_none() {
             let picked = self.runtime.devices.pick(&device, &work).await?;

@@ -45,6 +45,7 @@ impl<'f> Work<'f> {
         match &fold.kernel {
             Kernel::Moments { .. } => Err(no("moments are one pass, and summed on the CPU")),
             Kernel::Candidates { .. } => Err(no("candidates for centres are gathered on the CPU")),
+            Kernel::Lesson { .. } | Kernel::Network { .. } => Err(no("a network is no sum over rows")),
             Kernel::Scores { .. } => Err(no("held-out rows are scored on the CPU")),
             Kernel::Linear { loss, intercept, weights } => {
                 match loss {

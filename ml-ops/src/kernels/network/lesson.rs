@@ -4,7 +4,7 @@
 //! below goes through them in an order that depends on nothing else. The result is one gathered row under the
 //! shard's number: [`HEAD`] numbers, then the gradient, or the parameters and what the rule remembers.
 
-use super::batch::{Batch, Inputs};
+use super::batch::{Inputs, Rows};
 use super::device::Device;
 use super::net::Net;
 use crate::block::Block;
@@ -17,9 +17,6 @@ use crate::partial::Partial;
 /// looked at, weight and loss of its held-out rows, and the largest entry of the last gradient.
 pub(crate) const HEAD: usize = 6;
 
-/// Rows that go through the network together where all of them do.
-const TILE: usize = 256;
-
 /// The work on one shard, done bit by bit so that it can be left in between.
 pub(crate) struct Lesson<'f, D: Device> {
     net: Net<'f, D>,
@@ -31,11 +28,16 @@ pub(crate) struct Lesson<'f, D: Device> {
     train: usize,
     held: usize,
     memory: Vec<[D::Matrix; 2]>,
-    batch: Batch,
+    batch: D::Batch,
     /// The next row of those that are only looked at, and the next step.
     row: usize,
     step: u32,
     head: [f64; HEAD],
+    /// Where each loss that the device tallied belongs, and what it was multiplied by.
+    losses: Vec<(usize, f64)>,
+    /// Tiles since the gradient was read, and what was read of it so far.
+    tiles: u32,
+    gradient: Vec<f64>,
 }
 
 impl<'f, D: Device> Lesson<'f, D> {
@@ -73,25 +75,33 @@ impl<'f, D: Device> Lesson<'f, D> {
         let mut memory = Vec::new();
         if let Work::Steps(_) = work {
             let mut parts = parameters[count..].chunks_exact(count.max(1));
-            let none = vec![0.0; count];
-            let first = net.load(parts.next().unwrap_or(&none));
-            let second = net.load(parts.next().unwrap_or(&none));
+            let mut remembered = || match parts.next() {
+                Some(part) => net.load(part),
+                None => net.nothing(),
+            };
+            let (first, second) = (remembered(), remembered());
             memory = first.into_iter().zip(second).map(|(a, b)| [a, b]).collect();
         }
+        let inputs = Inputs::new(network, layout, D::INDICATORS);
+        let classes = if network.head == Head::Softmax { network.outputs } else { 0 };
+        net.device.hold(&inputs, block, classes)?;
         Ok(Self {
             net,
-            inputs: Inputs::new(network, layout),
+            inputs,
             work,
             block,
             shard,
-            classes: if network.head == Head::Softmax { network.outputs } else { 0 },
+            classes,
             train,
             held,
             memory,
-            batch: Batch::default(),
+            batch: D::Batch::default(),
             row: 0,
             step: 0,
             head: [mass, 0.0, 0.0, 0.0, 0.0, 0.0],
+            losses: Vec::new(),
+            tiles: 0,
+            gradient: Vec::new(),
         })
     }
 
@@ -114,7 +124,7 @@ impl<'f, D: Device> Lesson<'f, D> {
         if self.row < end {
             // A tile has rows of one role.
             let edge = if self.row < self.train { self.train } else { end };
-            let next = (self.row + TILE).min(edge);
+            let next = (self.row + self.net.tile()).min(edge);
             self.look(self.row..next)?;
             self.row = next;
             return Ok(true);
@@ -131,17 +141,34 @@ impl<'f, D: Device> Lesson<'f, D> {
 
     fn look(&mut self, rows: std::ops::Range<usize>) -> Result<()> {
         let held = rows.start >= self.train;
-        let start = rows.start;
-        self.inputs.fill_labelled(self.block, rows.len(), |i| start + i, self.classes, &mut self.batch)?;
+        let rows = Rows::Range(rows);
+        self.net.device.pick(&self.inputs, self.block, &rows, self.classes, &mut self.batch)?;
         self.net.forward(&self.batch, None);
-        let loss = self.net.loss(&self.batch, &self.batch.w);
+        self.net.loss(&self.batch, 1.0);
         let at = if held { 3 } else { 1 };
-        self.head[at] += self.batch.w.iter().sum::<f64>();
-        self.head[at + 1] += loss;
+        self.head[at] += rows.weight(self.block);
+        self.losses.push((at + 1, 1.0));
         if self.work == Work::Gradient && !held {
             self.net.backward(&self.batch, None);
+            self.tiles += 1;
+            if self.net.device.most_tiles().is_some_and(|most| self.tiles >= most) {
+                self.drain();
+            }
         }
+        self.net.device.pause();
         Ok(())
+    }
+
+    /// Adds up what the device has of the gradient, in double precision.
+    fn drain(&mut self) {
+        let part = self.net.gradient();
+        if self.gradient.is_empty() {
+            self.gradient = part;
+        } else {
+            self.gradient.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        self.net.clear();
+        self.tiles = 0;
     }
 
     /// One step: the batch that is its turn in this epoch's order.
@@ -154,27 +181,35 @@ impl<'f, D: Device> Lesson<'f, D> {
         }
         let salt = mix(self.shard, steps.seed);
         let shuffle = super::shuffle::Shuffle::new(self.train, salt.wrapping_add(epoch));
-        let rows = places.map(|place| shuffle.at(place)).collect::<Vec<_>>();
-        self.inputs.fill_labelled(self.block, rows.len(), |i| rows[i], self.classes, &mut self.batch)?;
+        let rows = Rows::Picked(places.map(|place| shuffle.at(place) as u32).collect());
+        self.net.device.pick(&self.inputs, self.block, &rows, self.classes, &mut self.batch)?;
         let share = 1.0 / (steps.mean_weight * rows.len() as f64);
-        let w: Vec<f64> = self.batch.w.iter().map(|w| w * share).collect();
         let dropout = (steps.dropout > 0.0).then(|| (steps.dropout, salt.wrapping_add(number << 8)));
         self.net.clear();
         self.net.forward(&self.batch, dropout);
-        let loss = self.net.loss(&self.batch, &w);
+        self.net.loss(&self.batch, share);
         self.net.backward(&self.batch, dropout);
         self.net.penalise(steps.l2);
-        self.head[1] += self.batch.w.iter().sum::<f64>();
-        self.head[2] += loss / share;
+        self.head[1] += rows.weight(self.block);
+        self.losses.push((2, share));
         if self.step + 1 == steps.count {
-            self.head[5] = self.net.norm();
+            self.net.norm();
         }
         self.net.step(steps.rule, (steps.rate, number + 1), &mut self.memory);
+        self.net.device.pause();
         Ok(())
     }
 
+    /// The device.
+    pub fn device(&mut self) -> &mut D {
+        &mut self.net.device
+    }
+
     /// Adds the result.
-    pub fn finish(mut self, into: &mut Partial) {
+    pub fn finish(&mut self, into: &mut Partial) {
+        let tally = self.net.device.tally();
+        self.losses.iter().zip(tally.losses).for_each(|((at, share), loss)| self.head[*at] += loss / share);
+        self.head[5] = tally.largest;
         into.rows += self.train as u64;
         into.eval_rows += self.held as u64;
         for (at, rows) in [(0, 0..self.train), (2, self.train..self.train + self.held)] {
@@ -188,10 +223,14 @@ impl<'f, D: Device> Lesson<'f, D> {
         }
         let rest = match self.work {
             Work::Loss => Vec::new(),
-            Work::Gradient => self.net.gradient(),
+            Work::Gradient if self.gradient.is_empty() => self.net.gradient(),
+            Work::Gradient => {
+                self.drain();
+                std::mem::take(&mut self.gradient)
+            }
             Work::Steps(steps) => {
                 let mut parts = [Vec::new(), Vec::new()];
-                for [first, second] in self.memory {
+                for [first, second] in std::mem::take(&mut self.memory) {
                     parts[0].push(first);
                     parts[1].push(second);
                 }

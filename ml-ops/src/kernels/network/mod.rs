@@ -13,10 +13,15 @@ mod device;
 mod lesson;
 mod net;
 mod outputs;
+mod processor;
 mod shuffle;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-pub(crate) use device::Processor;
+pub(crate) use batch::{Batch, Inputs, Rows};
+pub(crate) use device::{Device, Dropout, Input, Tally};
 pub(crate) use lesson::{HEAD, Lesson};
+#[cfg(test)]
+pub(crate) use net::Net;
 pub(super) use outputs::Outputs;
+pub(crate) use processor::Processor;

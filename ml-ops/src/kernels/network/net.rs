@@ -1,8 +1,8 @@
 //! Forward and backward through a network, on any device.
 
-use super::batch::{Batch, Inputs};
-use super::device::Device;
-use crate::fold::{Layout, mix, uniform};
+use super::batch::Inputs;
+use super::device::{Device, Dropout, Input};
+use crate::fold::Layout;
 use crate::network::{Network, Rule};
 
 /// A matrix of parameters: which of the flat vector's they are.
@@ -15,15 +15,14 @@ struct Piece {
     places: Vec<usize>,
 }
 
-/// A network on a device. Parameters are matrices: the first layer's weights of numbers, those of categories,
-/// its biases, then weights and biases of every other layer.
+/// A network on a device. Parameters are matrices: the first layer's weights of columns, those of a table's
+/// categories, its biases, then weights and biases of every other layer.
 pub(crate) struct Net<'f, D: Device> {
     pub device: D,
     network: &'f Network,
     pieces: Vec<Piece>,
     at: Vec<D::Matrix>,
     gradient: Vec<D::Matrix>,
-    x: D::Matrix,
     /// Of each layer: what goes into the function, what comes out, and what is left of that by dropout.
     z: Vec<D::Matrix>,
     a: Vec<D::Matrix>,
@@ -33,14 +32,11 @@ pub(crate) struct Net<'f, D: Device> {
     next: D::Matrix,
 }
 
-/// The units that a step leaves out: each with this probability, chosen by the salt.
-pub(crate) type Dropout = (f64, u64);
-
 impl<'f, D: Device> Net<'f, D> {
     /// The network with these parameters, `[P]`.
     pub fn new(mut device: D, network: &'f Network, layout: &Layout, parameters: &[f64]) -> Self {
         let mut pieces = Vec::new();
-        let (numbers, categories) = Inputs::new(network, layout).rows();
+        let (numbers, categories) = Inputs::new(network, layout, D::INDICATORS).rows();
         for (l, layer) in network.layers().into_iter().enumerate() {
             let (start, columns) = (layer.weights.start, layer.units);
             let mut weights = |rows: Vec<usize>| {
@@ -57,10 +53,10 @@ impl<'f, D: Device> Net<'f, D> {
         }
         let layers = network.hidden.len() + 1;
         let mut empty = || device.load(0, 0, &[]);
-        let (x, delta, next) = (empty(), empty(), empty());
+        let (delta, next) = (empty(), empty());
         let mut each = || (0..layers).map(|_| empty()).collect();
         let (z, a, kept, masks) = (each(), each(), each(), each());
-        let mut net = Self { device, network, pieces, at: vec![], gradient: vec![], x, z, a, kept, masks, delta, next };
+        let mut net = Self { device, network, pieces, at: vec![], gradient: vec![], z, a, kept, masks, delta, next };
         net.at = net.load(parameters);
         net.gradient = net.load(&vec![0.0; parameters.len()]);
         net
@@ -76,9 +72,13 @@ impl<'f, D: Device> Net<'f, D> {
         self.pieces.iter().map(load).collect()
     }
 
-    fn read(&mut self, matrices: &[D::Matrix], flat: &mut [f64]) {
-        for (piece, matrix) in self.pieces.iter().zip(matrices) {
-            let values = self.device.read(matrix);
+    /// Matrices without entries, as many as there are of parameters.
+    pub fn nothing(&mut self) -> Vec<D::Matrix> {
+        self.pieces.iter().map(|_| self.device.load(0, 0, &[])).collect()
+    }
+
+    fn flat(pieces: &[Piece], values: &[Vec<f64>], flat: &mut [f64]) {
+        for (piece, values) in pieces.iter().zip(values) {
             for (place, row) in piece.places.iter().zip(values.chunks_exact(piece.columns.max(1))) {
                 flat[*place..place + piece.columns].copy_from_slice(row);
             }
@@ -89,23 +89,23 @@ impl<'f, D: Device> Net<'f, D> {
     pub fn moved(&mut self, memory: &[Vec<D::Matrix>]) -> Vec<f64> {
         let count = self.network.parameters();
         let mut flat = vec![0.0; count * (1 + memory.len())];
-        let (first, rest) = flat.split_at_mut(count);
-        let at = std::mem::take(&mut self.at);
-        self.read(&at, first);
-        self.at = at;
-        for (memory, flat) in memory.iter().zip(rest.chunks_exact_mut(count.max(1))) {
-            self.read(memory, flat);
-        }
+        let values = self.device.read(&self.at.iter().chain(memory.iter().flatten()).collect::<Vec<_>>());
+        let parts = values.chunks(self.pieces.len().max(1)).zip(flat.chunks_exact_mut(count.max(1)));
+        parts.for_each(|(values, flat)| Self::flat(&self.pieces, values, flat));
         flat
     }
 
     /// The sum of gradients since [`Self::clear`].
     pub fn gradient(&mut self) -> Vec<f64> {
         let mut flat = vec![0.0; self.network.parameters()];
-        let gradient = std::mem::take(&mut self.gradient);
-        self.read(&gradient, &mut flat);
-        self.gradient = gradient;
+        let values = self.device.read(&self.gradient.iter().collect::<Vec<_>>());
+        Self::flat(&self.pieces, &values, &mut flat);
         flat
+    }
+
+    /// Rows that go through it together where all of them do.
+    pub fn tile(&self) -> usize {
+        self.device.tile(self.pieces.iter().map(|piece| piece.columns).max().unwrap_or(1))
     }
 
     /// Forgets the gradients so far.
@@ -114,73 +114,62 @@ impl<'f, D: Device> Net<'f, D> {
     }
 
     /// Computes the outputs of some rows.
-    pub fn forward(&mut self, batch: &Batch, dropout: Option<Dropout>) {
-        let (device, rows) = (&mut self.device, batch.rows);
-        let numbers = batch.x.len() / rows.max(1);
-        self.x = device.load(rows, numbers, &batch.x);
+    pub fn forward(&mut self, batch: &D::Batch, dropout: Option<Dropout>) {
         let last = self.network.hidden.len();
         for l in 0..=last {
-            let columns = self.pieces[2 + 2 * l].columns;
-            let (weights, biases) = (&self.at[if l == 0 { 0 } else { 1 + 2 * l }], &self.at[2 + 2 * l]);
-            device.shape(&mut self.z[l], rows, columns);
-            match (l, dropout) {
-                (0, _) => {
-                    device.product((&self.x, false), (weights, false), false, &mut self.z[0]);
-                    device.gather(&self.at[1], &batch.codes, &mut self.z[0]);
-                }
-                (_, None) => device.product((&self.a[l - 1], false), (weights, false), false, &mut self.z[l]),
-                (_, Some(_)) => device.product((&self.kept[l - 1], false), (weights, false), false, &mut self.z[l]),
-            }
-            device.add_bias(&mut self.z[l], biases);
-            if l < last {
-                device.activate(self.network.activation, &self.z[l], &mut self.a[l]);
-                if let Some((probability, salt)) = dropout {
-                    let layer = salt.wrapping_add((l as u64) << 40);
-                    let left = |i: usize| if uniform(mix(i as u32, layer)) < probability { 0.0 } else { 1.0 };
-                    let mask: Vec<f64> = (0..rows * columns).map(|i| left(i) / (1.0 - probability)).collect();
-                    self.masks[l] = device.load(rows, columns, &mask);
-                    device.mask(&self.a[l], &self.masks[l], &mut self.kept[l]);
-                }
+            let (before, here) = self.a.split_at_mut(l);
+            let (input, table, weights) = match (l, dropout) {
+                (0, _) => (Input::Rows(batch), Some(&self.at[1]), &self.at[0]),
+                (_, None) => (Input::Units(&before[l - 1]), None, &self.at[1 + 2 * l]),
+                (_, Some(_)) => (Input::Units(&self.kept[l - 1]), None, &self.at[1 + 2 * l]),
+            };
+            let f = (l < last).then_some(self.network.activation);
+            self.device.layer(input, (weights, table, &self.at[2 + 2 * l]), f, &mut self.z[l], &mut here[0]);
+            if let (Some((probability, salt)), true) = (dropout, l < last) {
+                let here = (probability, salt.wrapping_add((l as u64) << 40));
+                self.device.drop_out(here, &self.a[l], &mut self.masks[l], &mut self.kept[l]);
             }
         }
     }
 
     /// The outputs of the last rows, row by row.
     pub fn outputs(&mut self) -> Vec<f64> {
-        self.device.read(&self.z[self.network.hidden.len()])
+        self.device.read(&[&self.z[self.network.hidden.len()]]).pop().unwrap_or_default()
     }
 
-    /// The loss of the last rows, with their weights; their outputs become its derivative.
-    pub fn loss(&mut self, batch: &Batch, w: &[f64]) -> f64 {
+    /// Tallies the loss of the last rows times `share`; their outputs become its derivative.
+    pub fn loss(&mut self, batch: &D::Batch, share: f64) {
         let last = self.network.hidden.len();
-        self.device.loss(self.network.head, &mut self.z[last], &batch.y, w)
+        self.device.loss(self.network.head, &mut self.z[last], batch, share);
     }
 
     /// Adds the gradient of the loss of the last rows.
-    pub fn backward(&mut self, batch: &Batch, dropout: Option<Dropout>) {
-        let device = &mut self.device;
+    pub fn backward(&mut self, batch: &D::Batch, dropout: Option<Dropout>) {
         let last = self.network.hidden.len();
         std::mem::swap(&mut self.delta, &mut self.z[last]);
         for l in (0..=last).rev() {
-            let place = if l == 0 { 0 } else { 1 + 2 * l };
-            let input = match (l, dropout) {
-                (0, _) => &self.x,
-                (_, None) => &self.a[l - 1],
-                (_, Some(_)) => &self.kept[l - 1],
+            let (table, rest) = self.gradient.split_at_mut(2);
+            let [first, table] = table else { return };
+            let (layer, bias) = if l == 0 {
+                (first, &mut rest[0])
+            } else {
+                let [weights, bias, ..] = &mut rest[2 * l - 1..] else { return };
+                (weights, bias)
             };
-            device.product((input, true), (&self.delta, false), true, &mut self.gradient[place]);
-            if l == 0 {
-                device.scatter(&self.delta, &batch.codes, &mut self.gradient[1]);
-            }
-            device.sum_rows(&self.delta, &mut self.gradient[2 + 2 * l]);
+            let input = match (l, dropout) {
+                (0, _) => Input::Rows(batch),
+                (_, None) => Input::Units(&self.a[l - 1]),
+                (_, Some(_)) => Input::Units(&self.kept[l - 1]),
+            };
+            self.device.slope(input, &self.delta, (layer, (l == 0).then_some(table), bias));
             if l > 0 {
-                device.shape(&mut self.next, batch.rows, self.pieces[2 * l].columns);
-                device.product((&self.delta, false), (&self.at[place], true), false, &mut self.next);
-                match dropout {
-                    None => std::mem::swap(&mut self.delta, &mut self.next),
-                    Some(_) => device.mask(&self.next, &self.masks[l - 1], &mut self.delta),
-                }
-                device.slope(self.network.activation, &self.z[l - 1], &self.a[l - 1], &mut self.delta);
+                let before = l - 1;
+                let mask = dropout.map(|(probability, salt)| {
+                    ((probability, salt.wrapping_add((before as u64) << 40)), &self.masks[before])
+                });
+                let f = (self.network.activation, &self.z[before], &self.a[before]);
+                self.device.back(&self.delta, &self.at[1 + 2 * l], mask, f, &mut self.next);
+                std::mem::swap(&mut self.delta, &mut self.next);
             }
         }
     }
@@ -193,10 +182,9 @@ impl<'f, D: Device> Net<'f, D> {
         }
     }
 
-    /// The largest entry of the gradient.
-    pub fn norm(&mut self) -> f64 {
-        let device = &mut self.device;
-        self.gradient.iter().map(|piece| device.largest(piece)).fold(0.0, |a, b| if b <= a { a } else { b })
+    /// Tallies the largest entry of the gradient.
+    pub fn norm(&mut self) {
+        self.gradient.iter().for_each(|piece| self.device.largest(piece));
     }
 
     /// A step along the gradient. `memory` has two entries for each matrix.

@@ -1,9 +1,10 @@
 //! What a fitted network says of rows.
 
 use super::super::tile::{Cells, Tile};
-use super::batch::{Batch, Inputs};
-use super::device::Processor;
+use super::batch::Inputs;
+use super::device::Device;
 use super::net::Net;
+use super::processor::{Loaded, Processor};
 use crate::fold::Layout;
 use crate::network::Network;
 
@@ -13,13 +14,14 @@ pub(in crate::kernels) struct Outputs<'f> {
     net: Net<'f, Processor<f64>>,
     network: &'f Network,
     inputs: Inputs,
-    batch: Batch,
+    batch: Loaded<f64>,
 }
 
 impl<'f> Outputs<'f> {
     pub fn new(network: &'f Network, layout: &Layout, parameters: &[f64]) -> Self {
         let net = Net::new(Processor::default(), network, layout, parameters);
-        Self { net, network, inputs: Inputs::new(network, layout), batch: Batch::default() }
+        let inputs = Inputs::new(network, layout, Processor::<f64>::INDICATORS);
+        Self { net, network, inputs, batch: Loaded::default() }
     }
 
     pub fn count(&self) -> usize {
@@ -28,7 +30,7 @@ impl<'f> Outputs<'f> {
 
     /// Doubles of each row at work.
     pub fn scratch(&self) -> usize {
-        self.inputs.numbers() + 2 * self.network.hidden.iter().sum::<usize>() + self.network.outputs
+        self.inputs.scales().len() + 2 * self.network.hidden.iter().sum::<usize>() + self.network.outputs
     }
 
     /// Writes `out[s * rows + i]` for every output s and row i.
@@ -42,7 +44,7 @@ impl<'f> Outputs<'f> {
             Cells::Codes(v) => v[i],
             _ => u32::MAX,
         };
-        self.inputs.fill(tile.rows, |i| i, number, code, &mut self.batch);
+        self.batch.fill(|batch| self.inputs.fill(tile.rows, |i| i, number, code, batch));
         self.net.forward(&self.batch, None);
         let outputs = self.net.outputs();
         for (i, row) in outputs.chunks_exact(self.network.outputs.max(1)).enumerate() {

@@ -2,7 +2,7 @@
 
 use datafusion::arrow::buffer::ScalarBuffer;
 
-use super::{HEAD, Lesson, Processor};
+use super::{Device, HEAD, Lesson, Processor};
 use crate::block::{Block, Column, Label};
 use crate::error::{MlError, Result};
 use crate::exact::Grid;
@@ -10,12 +10,12 @@ use crate::fold::{Fold, Kernel, Layout, RoleSet, mix, uniform};
 use crate::network::{Activation, Head, Network, Rule, Steps, Work, shard_of};
 use crate::partial::Partial;
 
-fn noise(i: usize, salt: u64) -> f64 {
+pub(crate) fn noise(i: usize, salt: u64) -> f64 {
     2.0 * uniform(mix(i as u32, salt)) - 1.0
 }
 
 /// Rows with numbers in both precisions around two categories, all in one shard.
-fn block(rows: usize, classes: usize, weighted: bool) -> Block {
+pub(crate) fn block(rows: usize, classes: usize, weighted: bool) -> Block {
     let hash = (0..u32::MAX).find(|hash| shard_of(*hash, 8) == 3).unwrap_or(0);
     let number = |salt: u64| (0..rows).map(|i| noise(i, salt) * 3.0 + 1.0).collect::<Vec<f64>>();
     let codes = |n: usize, salt: usize| (0..rows).map(|i| ((i * 7 + salt) % (n + 1)) as u32).collect::<Vec<u32>>();
@@ -40,11 +40,11 @@ fn block(rows: usize, classes: usize, weighted: bool) -> Block {
     }
 }
 
-fn layout() -> Layout {
+pub(crate) fn layout() -> Layout {
     Layout::new([Some(3), None, None, Some(2), None])
 }
 
-fn network(hidden: &[usize], activation: Activation, classes: usize) -> Network {
+pub(crate) fn network(hidden: &[usize], activation: Activation, classes: usize) -> Network {
     let (head, outputs) = match classes {
         0 => (Head::Squared { center: 0.4, scale: 1.5 }, 1),
         k => (Head::Softmax, k),
@@ -109,7 +109,7 @@ fn gradients_are_those_of_finite_differences() -> Result<()> {
     Ok(())
 }
 
-fn steps(rule: Rule, rate: f64) -> Steps {
+pub(crate) fn steps(rule: Rule, rate: f64) -> Steps {
     Steps {
         rule,
         rate,
@@ -141,7 +141,7 @@ fn a_step_over_all_rows_is_one_along_the_gradient() -> Result<()> {
 #[test]
 fn rounds_of_steps_go_on_where_the_last_ended() -> Result<()> {
     let (block, network) = (block(200, 3, false), network(&[6], Activation::Relu, 3));
-    let rule = Rule::Adam { decay: 0.01 };
+    let rule = Rule::usual_adam(0.01);
     let mut at = network.start(5, 1);
     at.resize(3 * at.len(), 0.0);
     let all = Steps { count: 7, per_epoch: 3, dropout: 0.3, ..steps(rule, 0.01) };
@@ -152,9 +152,13 @@ fn rounds_of_steps_go_on_where_the_last_ended() -> Result<()> {
     Ok(())
 }
 
-/// `integration-tests/data/network/reference.py` took the same steps with PyTorch.
 #[test]
 fn losses_are_those_of_pytorch() -> Result<()> {
+    agree_with_pytorch(|name| reference::losses(|_, _| Processor::<f32>::default(), name))
+}
+
+/// `integration-tests/data/network/reference.py` took the same steps with PyTorch.
+pub(crate) fn agree_with_pytorch(losses: impl Fn(&str) -> Result<Vec<f64>>) -> Result<()> {
     let text = include_str!("../../../../integration-tests/data/network/torch.json");
     let runs: serde_json::Value = serde_json::from_str(text).map_err(|e| MlError::Internal(e.to_string()))?;
     let runs = runs["runs"].as_array().ok_or_else(|| MlError::Internal("no runs".into()))?;
@@ -164,7 +168,7 @@ fn losses_are_those_of_pytorch() -> Result<()> {
         let expected: Vec<f64> =
             run["losses"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_f64).collect();
         assert_eq!(expected.len(), 50, "{name}");
-        let found = reference::losses(name)?;
+        let found = losses(name)?;
         for (t, (found, expected)) in found.iter().zip(&expected).enumerate() {
             assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{name} {t}: {found} {expected}");
         }
@@ -173,13 +177,13 @@ fn losses_are_those_of_pytorch() -> Result<()> {
 }
 
 /// Steps as `reference.py` takes them: digits, 50 batches of 32 rows in file order.
-mod reference {
-    use super::super::batch::Inputs;
+pub(crate) mod reference {
+    use super::super::batch::{Inputs, Rows};
     use super::super::net::Net;
     use super::*;
     use crate::families::testing::read_csv;
 
-    pub fn losses(name: &str) -> Result<Vec<f64>> {
+    pub(crate) fn losses<D: Device>(open: impl FnOnce(&Network, &Layout) -> D, name: &str) -> Result<Vec<f64>> {
         let columns = read_csv("examples/data/digits.csv")?;
         let value = |column: usize, row: usize| columns[column].1[row];
         let (features, rows) = (64, 1600);
@@ -201,9 +205,9 @@ mod reference {
         let (activation, rule, rate, l2) = match name {
             "relu sgd nesterov" => (Activation::Relu, Rule::Sgd { momentum: 0.9, nesterov: true }, 0.05, 0.001),
             "tanh sgd momentum" => (Activation::Tanh, Rule::Sgd { momentum: 0.9, nesterov: false }, 0.05, 0.0),
-            "sigmoid adam" => (Activation::Sigmoid, Rule::Adam { decay: 0.0 }, 0.01, 0.0),
-            "gelu adamw" => (Activation::Gelu, Rule::Adam { decay: 0.1 }, 0.01, 0.0),
-            "regression relu adam" => (Activation::Relu, Rule::Adam { decay: 0.0 }, 0.01, 0.0),
+            "sigmoid adam" => (Activation::Sigmoid, Rule::usual_adam(0.0), 0.01, 0.0),
+            "gelu adamw" => (Activation::Gelu, Rule::usual_adam(0.1), 0.01, 0.0),
+            "regression relu adam" => (Activation::Relu, Rule::usual_adam(0.0), 0.01, 0.0),
             other => return Err(MlError::Internal(format!("no run {other}"))),
         };
         let network = Network {
@@ -221,24 +225,25 @@ mod reference {
             start[layer.weights].iter_mut().enumerate().for_each(|(i, w)| *w = wave(i));
         }
         let layout = Layout::new(vec![None; features]);
-        let mut net = Net::new(Processor::<f32>::default(), &network, &layout, &start);
-        let inputs = Inputs::new(&network, &layout);
+        let mut net = Net::new(open(&network, &layout), &network, &layout, &start);
+        let inputs = Inputs::new(&network, &layout, D::INDICATORS);
         let none = vec![0.0; start.len()];
         let mut memory: Vec<_> = net.load(&none).into_iter().zip(net.load(&none)).map(|(a, b)| [a, b]).collect();
         let mut batch = Default::default();
         let classes = if regression { 0 } else { 10 };
-        (0..50)
-            .map(|t| {
-                inputs.fill_labelled(&block, 32, |i| t * 32 + i, classes, &mut batch)?;
-                net.clear();
-                net.forward(&batch, None);
-                let loss = net.loss(&batch, &[1.0 / 32.0; 32]);
-                net.backward(&batch, None);
-                net.penalise(l2);
-                net.step(rule, (rate, t as u64 + 1), &mut memory);
-                Ok(loss)
-            })
-            .collect()
+        net.device.hold(&inputs, &block, classes)?;
+        for t in 0..50 {
+            let rows = Rows::Range(t * 32..(t + 1) * 32);
+            net.device.pick(&inputs, &block, &rows, classes, &mut batch)?;
+            net.clear();
+            net.forward(&batch, None);
+            net.loss(&batch, 1.0 / 32.0);
+            net.backward(&batch, None);
+            net.penalise(l2);
+            net.step(rule, (rate, t as u64 + 1), &mut memory);
+            net.device.pause();
+        }
+        Ok(net.device.tally().losses)
     }
 }
 

@@ -1,0 +1,255 @@
+//! Whole passes over networks on a GPU beside the same passes on the processor: numbers, where rows stay, and what
+//! happens when the device cannot.
+#![cfg(feature = "gpu")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, UInt8Array, UInt32Array};
+use datafusion::arrow::buffer::ScalarBuffer;
+use sinew_ml::Result;
+use sinew_ml::backend::Backend;
+use sinew_ml::block::{Block, Column, HASH, LABEL, Label, ROLE, WEIGHT};
+use sinew_ml::exact::Grid;
+use sinew_ml::fold::{Fold, Kernel, Layout, RoleSet, mix, uniform};
+use sinew_ml::gpu::{Gpu, GpuBackend, GpuOptions};
+use sinew_ml::kernels::Cpu;
+use sinew_ml::network::{Activation, Head, Network, Rule, Steps, Work, shard_of};
+use sinew_ml::partial::Partial;
+
+/// Numbers in front of a shard's result.
+const HEAD: usize = 6;
+
+fn opened(memory_limit: Option<u64>) -> Option<Gpu> {
+    let software = std::env::var("SINEW_GPU_ALLOW_SOFTWARE").is_ok();
+    match Gpu::open(None, &GpuOptions { software, poison: true, memory_limit, ..GpuOptions::default() }) {
+        Ok(gpu) => Some(gpu),
+        Err(why) => {
+            assert!(std::env::var("SINEW_REQUIRE_GPU").is_err(), "SINEW_REQUIRE_GPU is set, and {why}");
+            eprintln!("NOT TESTED: networks on a GPU, because {why}");
+            None
+        }
+    }
+}
+
+fn noise(i: usize, salt: u64) -> f64 {
+    2.0 * uniform(mix(i as u32, salt)) - 1.0
+}
+
+fn close(what: &str, found: &[f64], expected: &[f64], near: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let size = expected.iter().fold(1e-3f64, |top, v| top.max(v.abs()));
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() <= near * size, "{what} at {i}: {found}, not {expected} (of {size})");
+    }
+}
+
+/// Features of all kinds: categories that become columns and that do not, numbers of both precisions.
+fn layout() -> Layout {
+    Layout::new([Some(40), None, Some(3), None, Some(21)])
+}
+
+fn network(hidden: &[usize], activation: Activation, classes: usize) -> Network {
+    let (head, outputs) = match classes {
+        0 => (Head::Squared { center: 0.4, scale: 1.5 }, 1),
+        k => (Head::Softmax, k),
+    };
+    let number = |j: usize| j == 40 || j == 44;
+    let pick = |other: f64, own: f64| (0..66).map(|j| if number(j) { own } else { other }).collect();
+    Network { shift: pick(0.0, 1.0), scale: pick(1.0, 0.7), hidden: hidden.to_vec(), outputs, activation, head }
+}
+
+/// A shard with training, held-out and dropped rows; with arrays of its own if it may stay on the device.
+fn block(rows: usize, classes: usize, weighted: bool, stays: bool) -> Result<(Block, Option<RecordBatch>)> {
+    let hash = (0..u32::MAX).find(|hash| shard_of(*hash, 8) == 3).unwrap_or(0);
+    let number = |salt: u64| (0..rows).map(|i| noise(i, salt) * 3.0 + 1.0).collect::<Vec<f64>>();
+    let codes = |n: usize, salt: usize| (0..rows).map(|i| ((i * i + salt) % (n + 1)) as u32).collect::<Vec<u32>>();
+    let role = |i: usize| {
+        if i < rows * 3 / 4 {
+            0u8
+        } else if i < rows - 2 {
+            1
+        } else {
+            255
+        }
+    };
+    let class: Vec<u32> = (0..rows).map(|i| (i * 5 % classes.max(1)) as u32).collect();
+    let single: Vec<f32> = number(2).iter().map(|v| *v as f32).collect();
+    let weight: Vec<f64> = (0..rows).map(|i| (i % 3) as f64 + 0.5).collect();
+    let roles: Vec<u8> = (0..rows).map(role).collect();
+    if stays {
+        let label: ArrayRef = match classes {
+            0 => Arc::new(Float64Array::from(number(9))),
+            _ => Arc::new(UInt32Array::from(class)),
+        };
+        let mut columns: Vec<(&str, ArrayRef)> = vec![
+            ("a", Arc::new(UInt32Array::from(codes(40, 1)))),
+            ("b", Arc::new(Float64Array::from(number(1)))),
+            ("c", Arc::new(UInt32Array::from(codes(3, 0)))),
+            ("d", Arc::new(Float32Array::from(single))),
+            ("e", Arc::new(UInt32Array::from(codes(21, 5)))),
+            (LABEL, label),
+            (ROLE, Arc::new(UInt8Array::from(roles))),
+            (HASH, Arc::new(UInt32Array::from(vec![hash; rows]))),
+        ];
+        if weighted {
+            columns.push((WEIGHT, Arc::new(Float64Array::from(weight))));
+        }
+        let batch = RecordBatch::try_from_iter(columns)?;
+        return Ok((Block::from_batch(&batch)?, Some(batch)));
+    }
+    let block = Block {
+        origin: Default::default(),
+        rows,
+        columns: vec![
+            Column::Codes(ScalarBuffer::from(codes(40, 1))),
+            Column::F64(ScalarBuffer::from(number(1))),
+            Column::Codes(ScalarBuffer::from(codes(3, 0))),
+            Column::F32(ScalarBuffer::from(single)),
+            Column::Codes(ScalarBuffer::from(codes(21, 5))),
+        ],
+        label: match classes {
+            0 => Label::Value(ScalarBuffer::from(number(9))),
+            _ => Label::Class(ScalarBuffer::from(class)),
+        },
+        weight: weighted.then(|| ScalarBuffer::from(weight)),
+        role: Some(ScalarBuffer::from(roles)),
+        hash: Some(ScalarBuffer::from(vec![hash; rows])),
+    };
+    Ok((block, None))
+}
+
+fn steps(rule: Rule, rate: f64) -> Steps {
+    Steps {
+        rule,
+        rate,
+        first: 0,
+        count: 9,
+        per_epoch: 5,
+        dropout: 0.25,
+        l2: 0.01,
+        mean_weight: 1.0,
+        seed: 0,
+        held: true,
+    }
+}
+
+fn lesson(network: &Network, parameters: &[f64], work: Work) -> Result<Fold> {
+    let grid = Grid::covering(1024.0)?;
+    Ok(Fold {
+        kernel: Kernel::Lesson { network: network.clone(), parameters: parameters.to_vec(), work, shards: 8 },
+        layout: layout(),
+        train: RoleSet::TRAIN,
+        eval: RoleSet::EVAL,
+        sample: None,
+        weight_grid: grid,
+        loss_grid: grid,
+        grids: Vec::new(),
+    })
+}
+
+fn on_cpu(fold: &Fold, block: &Block) -> Result<Partial> {
+    let mut partial = Partial::empty(fold);
+    Cpu::new().fold_blocks(fold, std::slice::from_ref(block), &mut partial)?;
+    Ok(partial)
+}
+
+#[tokio::test]
+async fn passes_are_those_of_the_processor() -> Result<()> {
+    let Some(gpu) = opened(None) else { return Ok(()) };
+    let rules = [
+        Rule::Sgd { momentum: 0.0, nesterov: false },
+        Rule::Sgd { momentum: 0.9, nesterov: true },
+        Rule::usual_adam(0.05),
+    ];
+    for (i, rule) in rules.into_iter().enumerate() {
+        let classes = [3, 0, 2][i];
+        let (block, kept) = block(700, classes, i != 1, i != 2)?;
+        let network = network(&[12, 7], [Activation::Tanh, Activation::Gelu, Activation::Sigmoid][i], classes);
+        let mut at = network.start(5, 3);
+        let count = at.len();
+        for work in [Work::Loss, Work::Gradient] {
+            let fold = lesson(&network, &at, work)?;
+            let expected = on_cpu(&fold, &block)?;
+            let found = gpu.lesson(&fold, std::slice::from_ref(&block)).await.unwrap();
+            assert_eq!((found.rows, found.eval_rows), (expected.rows, expected.eval_rows));
+            assert_eq!(found.totals, expected.totals);
+            close("numbers", &found.gathered.rows[0].1[..HEAD], &expected.gathered.rows[0].1[..HEAD], 1e-6);
+            close("gradient", &found.gathered.rows[0].1[HEAD..], &expected.gathered.rows[0].1[HEAD..], 1e-5);
+        }
+        at.resize(count * (1 + rule.memory()), 0.0);
+        let fold = lesson(&network, &at, Work::Steps(steps(rule, 0.02)))?;
+        let expected = on_cpu(&fold, &block)?.gathered.rows.remove(0).1;
+        let found = gpu.lesson(&fold, std::slice::from_ref(&block)).await.unwrap().gathered.rows.remove(0);
+        assert_eq!((found.0, found.1.len()), (3, expected.len()));
+        close("numbers of steps", &found.1[..HEAD], &expected[..HEAD], 1e-5);
+        for (j, (found, expected)) in found.1[HEAD..].iter().zip(&expected[HEAD..]).enumerate() {
+            assert!((found - expected).abs() <= 1e-4, "{rule:?} {j}: {found} {expected}");
+        }
+        drop(kept);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn shards_stay_in_pieces_while_there_is_room() -> Result<()> {
+    let Some(gpu) = opened(Some(1 << 21)) else { return Ok(()) };
+    let stats = |counter: fn(&sinew_ml::gpu::Stats) -> &AtomicU64| counter(gpu.stats()).load(Ordering::Relaxed);
+    // A device is tested with rows that stream.
+    let streamed = stats(|s| &s.streams);
+    let network = network(&[6], Activation::Tanh, 2);
+    let at = network.start(5, 3);
+    let fold = lesson(&network, &at, Work::Gradient)?;
+    let (large, kept) = block(16_000, 2, true, true)?;
+    let expected = on_cpu(&fold, &large)?.gathered.rows.remove(0).1;
+    for pass in 0..2 {
+        let before = stats(|s| &s.uploads);
+        let found = gpu.lesson(&fold, std::slice::from_ref(&large)).await.unwrap().gathered.rows.remove(0).1;
+        close("gradient", &found, &expected, 1e-5);
+        // More than one piece, each uploaded once.
+        let uploads = stats(|s| &s.uploads) - before;
+        assert!(if pass == 0 { uploads > 1 } else { uploads == 0 }, "{uploads}");
+    }
+    assert_eq!(stats(|s| &s.streams), streamed);
+    let (larger, other) = block(60_000, 2, true, true)?;
+    let expected = on_cpu(&fold, &larger)?.gathered.rows.remove(0).1;
+    let found = gpu.lesson(&fold, std::slice::from_ref(&larger)).await.unwrap().gathered.rows.remove(0).1;
+    close("gradient of what does not fit", &found, &expected, 1e-5);
+    assert!(stats(|s| &s.streams) > streamed);
+    drop((kept, other));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_that_cannot_leaves_the_pass_to_the_processor() -> Result<()> {
+    let Some(gpu) = opened(None).map(Arc::new) else { return Ok(()) };
+    let network = network(&[6], Activation::Relu, 2);
+    let mut at = network.start(5, 3);
+    let (block, _) = block(100, 2, false, false)?;
+    let backend = GpuBackend::new(Arc::clone(&gpu), Arc::new(Cpu::new()));
+    let blocks = std::slice::from_ref(&block);
+    // Numbers that leave single precision.
+    at[0] = 1e300;
+    let fold = lesson(&network, &at, Work::Loss)?;
+    let mut partial = Partial::empty(&fold);
+    let ran = backend.fold(&fold, blocks, &mut partial).await?;
+    assert!(ran.device.starts_with("cpu") && ran.warning.unwrap().contains("left single precision"));
+    assert_eq!(partial, on_cpu(&fold, &block)?);
+    // A class that is none: the processor says so.
+    let few = Network { outputs: 1, ..network.clone() };
+    let wrong = lesson(&few, &few.start(5, 3), Work::Loss)?;
+    let refused = backend.fold(&wrong, blocks, &mut Partial::empty(&wrong)).await;
+    assert!(refused.unwrap_err().to_string().contains("class"));
+    // A device that is lost between two passes.
+    at[0] = 0.0;
+    let fold = lesson(&network, &at, Work::Loss)?;
+    let ran = backend.fold(&fold, blocks, &mut Partial::empty(&fold)).await?;
+    assert!(ran.device.starts_with("gpu"), "{ran:?}");
+    gpu.destroy().await;
+    let mut partial = Partial::empty(&fold);
+    let ran = backend.fold(&fold, blocks, &mut partial).await?;
+    assert!(ran.device.starts_with("cpu") && ran.warning.unwrap().contains("the device was lost"));
+    assert_eq!(partial, on_cpu(&fold, &block)?);
+    Ok(())
+}
