@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use log::warn;
 
-use super::{Gpu, Refusal};
+use super::Gpu;
 use crate::backend::{Backend, Ran};
 use crate::block::Block;
 use crate::error::Result;
@@ -47,23 +46,21 @@ impl Backend for GpuBackend {
     }
 
     async fn fold(&self, fold: &Fold, blocks: &[Block], into: &mut Partial) -> Result<Ran> {
-        let refusal = match self.gpu.fold(fold, blocks).await {
+        let (found, mut gpu) = self.gpu.fold_counted(fold, blocks).await;
+        let refusal = match found {
             Ok(found) => {
                 found.add_to(into);
-                return Ok(Ran { device: self.name.clone(), warning: None });
+                gpu.calls = 1;
+                return Ok(Ran { device: self.name.clone(), warning: None, gpu });
             }
             Err(refusal) => refusal,
         };
         let ran = self.cpu.fold(fold, blocks, into).await?;
         if refusal.is_planned() {
-            return Ok(ran);
+            return Ok(Ran { gpu, ..ran });
         }
+        gpu.fallbacks = 1;
         let warning = format!("{} gave up: {refusal}; the training went on on the CPU", self.name);
-        if !matches!(refusal, Refusal::Lost(_))
-            || self.gpu.shared.stats.fallbacks.load(std::sync::atomic::Ordering::Relaxed) == 1
-        {
-            warn!("{warning}");
-        }
-        Ok(Ran { warning: Some(warning), ..ran })
+        Ok(Ran { warning: Some(warning), gpu, ..ran })
     }
 }
