@@ -167,6 +167,63 @@ async fn models_agree_on_a_cluster_of_two() {
     run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
     agree(&session, "rows", true).await;
     networks_agree(&session).await;
+    let metric = |name: &str| cluster.metric(name).unwrap();
+    assert!(metric("sinew_gpu_folds_total") > 0.0 && metric("sinew_gpu_busy_seconds_total") > 0.0);
+    assert!(metric("sinew_gpu_uploaded_bytes_total") > 12_000.0);
+    assert_eq!(metric("sinew_gpu_fallbacks_total"), 0.0);
+    assert!(metric("sinew_gpu_resident_bytes") > 0.0);
+    let devices = run(&session, "SHOW DEVICES").await.unwrap();
+    let (processes, states) = (texts(&devices, "process"), texts(&devices, "state"));
+    let folds = texts(&devices, "folds");
+    // The rows are one file, which one of them folds.
+    let busy = |i: &usize| processes[*i].starts_with("executor ") && folds[*i] != "0" && states[*i] == "ready";
+    assert!((0..processes.len()).any(|i| busy(&i)), "{processes:?} {states:?} {folds:?}");
+    let analyzed = format!("EXPLAIN ANALYZE {}", statement("analyzed", TRAININGS[0], "gpu", "rows"));
+    let plan = texts(&run(&session, &analyzed).await.unwrap(), "plan").join("\n");
+    assert!(plan.contains("gpu_calls=") && plan.contains("gpu_uploaded_bytes="), "{plan}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_lists_its_devices_and_decides_by_its_own_rows() {
+    let cluster = Cluster::start(2);
+    let session = cluster.session().await;
+    // Two files, one for each.
+    run(&session, &format!("CREATE TABLE rows AS {ROWS}; INSERT INTO rows {ROWS}")).await.unwrap();
+    run(&session, &statement("m", TRAININGS[0], "auto", "rows")).await.unwrap();
+    let rows_of = |executor: usize| -> u64 {
+        let log = cluster.log_of(executor);
+        let line = log
+            .lines()
+            .find(|line| line.contains("[auto: too little work for a GPU] for "))
+            .unwrap_or_else(|| panic!("{log}"));
+        line.rsplit_once(" for ").unwrap().1.trim_end_matches(" rows").parse().unwrap()
+    };
+    let (one, other) = (rows_of(0), rows_of(1));
+    assert!(one > 1000 && other > 1000 && (24_000..=24_001).contains(&(one + other)), "{one} and {other}");
+    let devices = run(&session, "SHOW DEVICES").await.unwrap();
+    let processes = texts(&devices, "process");
+    let processors = texts(&devices, "kind").iter().filter(|kind| *kind == "cpu").count();
+    assert_eq!((processes[0].as_str(), processors), ("here", 3), "{processes:?}");
+    assert_eq!(cluster.metric("sinew_gpu_folds_total"), Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_analyze_says_what_a_gpu_cost() {
+    if !there_is_one() {
+        return;
+    }
+    let session = session();
+    run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    let analyze = async |device: &str| {
+        let sql = format!("EXPLAIN ANALYZE {}", statement("m", TRAININGS[1], device, "rows"));
+        texts(&run(&session, &sql).await.unwrap(), "plan").join("\n")
+    };
+    let gpu = analyze("gpu").await;
+    for name in ["gpu_calls=", "gpu_uploads=", "gpu_uploaded_bytes=", "gpu_busy=", "gpu_fallbacks=0", "cpu_calls="] {
+        assert!(gpu.contains(name), "no {name} in {gpu}");
+    }
+    let cpu = analyze("cpu").await;
+    assert!(cpu.contains("cpu_calls=") && !cpu.contains("gpu_calls"), "{cpu}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,10 @@
 //! Where kernels run.
 
-use async_trait::async_trait;
 use std::fmt::Debug;
+use std::ops::{AddAssign, Sub};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::block::Block;
 use crate::error::Result;
@@ -26,6 +29,45 @@ pub trait Backend: Debug + Send + Sync {
     async fn fold(&self, fold: &Fold, blocks: &[Block], into: &mut Partial) -> Result<Ran>;
 }
 
+/// What calls of a GPU cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuUse {
+    /// Calls that it did.
+    pub calls: u64,
+    /// Calls that the CPU did because something went wrong with it.
+    pub fallbacks: u64,
+    /// Pieces of rows that were uploaded.
+    pub uploads: u64,
+    /// Bytes that were uploaded, parameters included.
+    pub uploaded_bytes: u64,
+    /// Microseconds that its kernels were waited for.
+    pub busy_us: u64,
+}
+
+impl AddAssign for GpuUse {
+    fn add_assign(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.fallbacks += other.fallbacks;
+        self.uploads += other.uploads;
+        self.uploaded_bytes += other.uploaded_bytes;
+        self.busy_us += other.busy_us;
+    }
+}
+
+impl Sub for GpuUse {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            calls: self.calls - before.calls,
+            fallbacks: self.fallbacks - before.fallbacks,
+            uploads: self.uploads - before.uploads,
+            uploaded_bytes: self.uploaded_bytes - before.uploaded_bytes,
+            busy_us: self.busy_us - before.busy_us,
+        }
+    }
+}
+
 /// Which device ran a fold, and what went wrong with the one that should have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ran {
@@ -33,4 +75,6 @@ pub struct Ran {
     pub device: String,
     /// Why it was another one than asked for, in words for the reader.
     pub warning: Option<String>,
+    /// What it cost a GPU.
+    pub gpu: GpuUse,
 }

@@ -72,8 +72,6 @@ pub struct Work {
     pub outputs: u64,
     /// Passes over the rows.
     pub passes: u64,
-    /// Processes that share the rows; each uses its own device.
-    pub processes: u64,
     /// Operations of a row in a pass of products in single precision, and how many stretches of the pass follow one
     /// another; `None` where the operations follow from columns and outputs.
     pub effort: Option<(u64, u64)>,
@@ -91,15 +89,21 @@ const WORTH_LOOKING: f64 = 0.5;
 const ADVANTAGE: f64 = 0.8;
 
 impl Work {
-    /// Bytes of the rows in single precision, for each process.
-    pub fn bytes(&self) -> Option<f64> {
-        Some(self.rows? as f64 * self.columns as f64 * 4.0 / self.processes.max(1) as f64)
+    /// The work of a process that has so many of all bytes of the rows' files.
+    pub fn share(&self, bytes: u64, all: u64) -> Self {
+        let part = bytes as f64 / all.max(1) as f64;
+        Self { rows: self.rows.map(|rows| (rows as f64 * part.min(1.0)).ceil() as u64), ..*self }
     }
 
-    /// Operations of a pass, for each process.
+    /// Bytes of the rows in single precision.
+    pub fn bytes(&self) -> Option<f64> {
+        Some(self.rows? as f64 * self.columns as f64 * 4.0)
+    }
+
+    /// Operations of a pass.
     fn operations(&self) -> Option<f64> {
         match self.effort {
-            Some((row, _)) => Some(self.rows? as f64 * row as f64 / self.processes.max(1) as f64),
+            Some((row, _)) => Some(self.rows? as f64 * row as f64),
             None => Some(self.bytes()? * self.outputs.max(1) as f64),
         }
     }
@@ -115,7 +119,7 @@ impl Work {
     /// Seconds on a device with these rates, the upload included.
     pub fn on_gpu(&self, rates: &DeviceRates) -> Option<f64> {
         let bytes = self.bytes()?;
-        let stretches = self.effort.map_or(1, |(_, stretches)| stretches) as f64 / self.processes.max(1) as f64;
+        let stretches = self.effort.map_or(1, |(_, stretches)| stretches) as f64;
         let pass = (bytes / rates.gradient.max(1.0)).max(self.operations()? / rates.product.max(1.0))
             + rates.latency * stretches.max(1.0);
         Some(bytes / rates.upload.max(1.0) + pass * self.passes.max(1) as f64)
@@ -123,7 +127,7 @@ impl Work {
 }
 
 /// What a device does in a second, measured when it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeviceRates {
     /// Bytes uploaded a second, rows converted on the way.
     pub upload: f64,
@@ -151,7 +155,7 @@ impl fmt::Display for Picked {
 }
 
 /// A device as `SHOW DEVICES` lists it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeviceInfo {
     /// `cpu` or the adapter's name.
     pub name: String,
@@ -263,6 +267,18 @@ impl Devices {
     #[cfg(not(feature = "gpu"))]
     fn rates(&self, _: &str) -> Option<DeviceRates> {
         None
+    }
+
+    /// Bytes of rows in the memory of its GPUs.
+    #[cfg(feature = "gpu")]
+    pub fn resident_bytes(&self) -> u64 {
+        self.gpus.resident_bytes()
+    }
+
+    /// Bytes of rows in the memory of its GPUs: there are none.
+    #[cfg(not(feature = "gpu"))]
+    pub fn resident_bytes(&self) -> u64 {
+        0
     }
 
     /// Every device of this machine.
@@ -389,6 +405,16 @@ mod opened {
             (!found.adapter().software).then(|| found.rates())
         }
 
+        /// Bytes of rows in the memory of those that are open.
+        pub fn resident_bytes(&self) -> u64 {
+            let asked = self.asked.lock();
+            let open: Vec<&Arc<GpuBackend>> = asked.iter().filter_map(|asked| asked.gpu.as_ref().ok()).collect();
+            // Two names of one adapter share it.
+            let first = |(at, gpu): &(usize, &&Arc<GpuBackend>)| !open[..*at].iter().any(|g| Arc::ptr_eq(g, gpu));
+            let bytes = |gpu: &Arc<GpuBackend>| gpu.gpu().stats().resident_bytes.load(Ordering::Relaxed);
+            open.iter().enumerate().filter(first).map(|(_, gpu)| bytes(gpu)).sum()
+        }
+
         pub async fn list(&self) -> Vec<DeviceInfo> {
             let Ok(options) = self.options.clone() else { return Vec::new() };
             let all = tokio::task::spawn_blocking(adapters).await.unwrap_or_default();
@@ -432,7 +458,7 @@ mod tests {
     const H100: DeviceRates = DeviceRates { upload: 2e10, gradient: 3e12, product: 1e13, latency: 1e-4 };
 
     fn work(rows: u64, passes: u64) -> Work {
-        Work { rows: Some(rows), columns: 32, outputs: 1, passes, processes: 1, effort: None }
+        Work { rows: Some(rows), columns: 32, outputs: 1, passes, effort: None }
     }
 
     #[test]
@@ -459,6 +485,15 @@ mod tests {
         assert!(gain(of(6 * 2_000_000, 1000)));
         assert!(!gain(of(6 * 500, 100_000)));
         assert!(of(6 * 2_000_000, 1).on_cpu(16) > work(1_000_000, 30).on_cpu(16));
+    }
+
+    #[test]
+    fn a_process_counts_the_rows_that_it_folds() {
+        let all = work(1_000_000, 10);
+        assert_eq!(all.share(25, 100).rows, Some(250_000));
+        assert_eq!(all.share(100, 100), all);
+        assert_eq!(all.share(0, 0).rows, Some(0));
+        assert_eq!(Work { rows: None, ..all }.share(1, 2).rows, None);
     }
 
     #[tokio::test]

@@ -13,11 +13,12 @@ use datafusion_proto::bytes::{
 };
 use datafusion_proto::physical_plan::DefaultPhysicalExtensionCodec;
 use sinew_ml::columns::Columns;
+use sinew_ml::device::{Device, Work};
 use sinew_ml::exact::Grid;
 use sinew_ml::family::Task;
 use sinew_ml::fold::{Fold, Kernel, Layout, Loss, RoleSet, Sample};
 use sinew_ml::operators::{
-    FeatureCacheExec, GradientExec, MergeExec, Parcel, Pass, SinewPhysicalCodec, Stage, TrainExec,
+    FeatureCacheExec, GradientExec, MergeExec, Parcel, Pass, Placement, SinewPhysicalCodec, Stage, TrainExec,
 };
 use sinew_ml::prepare::Frozen;
 use sinew_ml::split::{SplitRule, SplitSpec};
@@ -113,6 +114,11 @@ fn a_step_with_its_parameters() {
         let cache = back.input().downcast_ref::<FeatureCacheExec>().unwrap();
         assert_eq!((cache.key(), cache.stage()), ("key", &stage));
     }
+    let work = Work { rows: Some(1000), columns: 3, outputs: 2, passes: 30 };
+    let placement = Placement { device: Device::Named("H200".into()), work, unit_bytes: 4096 };
+    let asked = GradientExec::new(rows(), Parcel::Here(Arc::new(Pass::Devices))).placed(placement.clone());
+    let back = there_and_back(Arc::new(asked));
+    assert_eq!(back.downcast_ref::<GradientExec>().unwrap().placement(), &placement);
     let gradient = GradientExec::new(
         Arc::new(FeatureCacheExec::new(rows(), "key".into(), Stage::Raw, 2)),
         Parcel::Here(Arc::new(Pass::Fold(fold))),

@@ -11,6 +11,7 @@
 
 mod assembly;
 mod assign;
+mod devices;
 mod direct;
 mod failure;
 mod jobs;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::UInt64Type;
-use sinew_ml::operators::covered;
+use sinew_ml::operators::{Spent, covered, spent};
 
 /// Counters since the process began.
 #[derive(Debug, Default)]
@@ -20,6 +20,11 @@ pub struct Metrics {
     units: AtomicU64,
     loaded: AtomicU64,
     cache_bytes: AtomicU64,
+    gpu_folds: AtomicU64,
+    gpu_fallbacks: AtomicU64,
+    gpu_uploaded_bytes: AtomicU64,
+    gpu_busy_us: AtomicU64,
+    gpu_resident_bytes: AtomicU64,
 }
 
 impl Metrics {
@@ -41,24 +46,29 @@ impl Metrics {
 
     /// Counts a step and what its tasks report.
     pub fn step(&self, took: Duration, results: &[RecordBatch]) {
-        let sum = |column: usize| -> u64 {
-            let values = results.iter().filter_map(|batch| batch.columns().get(column));
-            values.filter_map(|a| a.as_primitive_opt::<UInt64Type>()).flat_map(|a| a.values().to_vec()).sum()
-        };
+        let rows = results.iter().filter_map(|batch| batch.columns().get(1)?.as_primitive_opt::<UInt64Type>());
+        let rows: u64 = rows.flat_map(|counts| counts.values().to_vec()).sum();
+        let told = spent(results).unwrap_or_default();
+        let sum = |of: fn(&Spent) -> u64| -> u64 { told.iter().map(of).sum() };
         let units: usize = results.iter().filter_map(|b| covered(b).ok()).flatten().map(|units| units.len()).sum();
         self.steps.fetch_add(1, Ordering::Relaxed);
-        self.rows.fetch_add(sum(1), Ordering::Relaxed);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
         self.microseconds.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.units.fetch_add(units as u64, Ordering::Relaxed);
-        self.loaded.fetch_add(sum(3), Ordering::Relaxed);
-        self.cache_bytes.store(sum(4), Ordering::Relaxed);
+        self.loaded.fetch_add(sum(|spent| spent.loaded), Ordering::Relaxed);
+        self.cache_bytes.store(sum(|spent| spent.resident_bytes), Ordering::Relaxed);
+        self.gpu_folds.fetch_add(sum(|spent| spent.gpu.calls), Ordering::Relaxed);
+        self.gpu_fallbacks.fetch_add(sum(|spent| spent.gpu.fallbacks), Ordering::Relaxed);
+        self.gpu_uploaded_bytes.fetch_add(sum(|spent| spent.gpu.uploaded_bytes), Ordering::Relaxed);
+        self.gpu_busy_us.fetch_add(sum(|spent| spent.gpu.busy_us), Ordering::Relaxed);
+        self.gpu_resident_bytes.store(sum(|spent| spent.gpu_resident_bytes), Ordering::Relaxed);
     }
 
     /// The counters as text.
     pub fn text(&self, executors: usize, slots: usize) -> String {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (units, loaded) = (read(&self.units), read(&self.loaded));
-        let lines: [(&str, &str, &str, f64); 11] = [
+        let lines: [(&str, &str, &str, f64); 16] = [
             ("sinew_runs_total", "counter", "Trainings that came to their first step", read(&self.runs) as f64),
             ("sinew_runs", "gauge", "Trainings under way", read(&self.running) as f64),
             ("sinew_iterations_total", "counter", "Iterations of all trainings", read(&self.iterations) as f64),
@@ -79,6 +89,31 @@ impl Metrics {
                 "gauge",
                 "Bytes of resident rows, as the last step saw them",
                 read(&self.cache_bytes) as f64,
+            ),
+            ("sinew_gpu_folds_total", "counter", "Folds of rows that GPUs did", read(&self.gpu_folds) as f64),
+            (
+                "sinew_gpu_fallbacks_total",
+                "counter",
+                "Folds that CPUs did because something went wrong with a GPU",
+                read(&self.gpu_fallbacks) as f64,
+            ),
+            (
+                "sinew_gpu_uploaded_bytes_total",
+                "counter",
+                "Bytes that were uploaded to GPUs",
+                read(&self.gpu_uploaded_bytes) as f64,
+            ),
+            (
+                "sinew_gpu_busy_seconds_total",
+                "counter",
+                "Time that kernels of GPUs were waited for",
+                read(&self.gpu_busy_us) as f64 / 1e6,
+            ),
+            (
+                "sinew_gpu_resident_bytes",
+                "gauge",
+                "Bytes of rows in the memory of GPUs, as the last step saw them",
+                read(&self.gpu_resident_bytes) as f64,
             ),
         ];
         let mut text = String::new();

@@ -25,12 +25,16 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use sinew::tables::{Materialized, put_in_run, remove_in_run, remove_run};
 use sinew::warehouse::Location;
+use sinew_ml::device::DeviceInfo;
 use sinew_ml::operators::parcel::{Address, digest, encode};
-use sinew_ml::operators::{FeatureCacheExec, GradientExec, MergeExec, Parcel, Pass, ShardExec, Stage, covered, units};
+use sinew_ml::operators::{
+    FeatureCacheExec, GradientExec, MergeExec, Parcel, Pass, Placement, ShardExec, Stage, covered, units,
+};
 use sinew_ml::prepare::Frozen;
 use sinew_ml::runtime::StepRunner;
 
 use crate::assign::{Share, Sized, assign};
+use crate::devices;
 use crate::failure;
 use crate::jobs::{Ended, Finished, Job, Jobs};
 use crate::metrics::Metrics;
@@ -138,8 +142,8 @@ impl Cluster {
         let files = files.ok_or_else(|| DataFusionError::Internal("rows that were written have no units".into()))?;
         let store = units::scan(&query).map_or("", |scan| scan.object_store_url.as_str());
         let sizes = files.iter().map(|file| {
-            let bytes = file.range.as_ref().map_or(file.object_meta.size, |r| (r.end - r.start).unsigned_abs());
-            Sized { id: units::id(&units::name(store, file)), bytes }
+            let id = units::id(&units::name(store, file));
+            Sized { id, bytes: units::bytes(file) }
         });
         let sizes = sizes.collect();
         state.bound = Some((query, files, sizes));
@@ -232,7 +236,10 @@ impl Cluster {
         let shares = assign(sizes, &state.holders, &self.jobs.members.live());
         let group = |share: &Share| FileGroup::new(share.units.iter().map(|unit| files[*unit].clone()).collect());
         let bound = units::bind(query, shares.iter().map(group).collect())?;
-        let gradient = gradient.over(Arc::new(cache.bound(bound, stage.clone())));
+        // By this an executor knows which part of the rows is its own, and whether that is work for its GPU.
+        let unit_bytes = sizes.iter().map(|unit| unit.bytes).sum();
+        let placement = Placement { unit_bytes, ..gradient.placement().clone() };
+        let gradient = gradient.over(Arc::new(cache.bound(bound, stage.clone()))).placed(placement);
         let merged =
             fold && shares.len() > 2 && state.partial_bytes.saturating_mul(shares.len() as u64) > self.merge_bytes;
         let plan: Arc<dyn ExecutionPlan> = match merged {
@@ -343,6 +350,10 @@ impl StepRunner for Cluster {
 
     fn slots(&self) -> Option<usize> {
         Some(self.jobs.members.slots().max(1))
+    }
+
+    async fn devices(&self, context: Arc<TaskContext>) -> Vec<(String, Result<Vec<DeviceInfo>>)> {
+        devices::of_executors(&self.jobs, &context).await
     }
 
     fn iterated(&self, _run: &str) {

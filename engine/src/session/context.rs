@@ -188,6 +188,11 @@ impl Resources {
         &self.training.devices
     }
 
+    /// What runs the steps of trainings.
+    pub fn runner(&self) -> &Arc<dyn StepRunner> {
+        &self.host.runner
+    }
+
     /// Those who keep checkpoints.
     pub fn keepers(&self) -> &Arc<Keepers> {
         &self.keepers

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use futures::FutureExt;
+use sinew_ml::device::DeviceInfo;
 use sinew_sql::Statement;
 
 pub(crate) use bound::{Bound, numbered};
@@ -300,6 +301,20 @@ impl Session {
         self.inner.resources.follow(&self.inner.context, &self.inner.followed);
     }
 
+    /// The devices of this process and of those that work for it, each with its process.
+    async fn devices(&self) -> Vec<(String, DeviceInfo)> {
+        let here = self.inner.resources.devices().list().await;
+        let mut all: Vec<(String, DeviceInfo)> = here.into_iter().map(|device| ("here".into(), device)).collect();
+        for (process, found) in self.inner.resources.runner().devices(self.inner.context.task_ctx()).await {
+            let found = found.unwrap_or_else(|error| {
+                let state = format!("unknown: {}", SinewError::from(error));
+                vec![DeviceInfo { name: "unknown".into(), kind: "unknown".into(), state, ..DeviceInfo::default() }]
+            });
+            all.extend(found.into_iter().map(|device| (process.clone(), device)));
+        }
+        all
+    }
+
     async fn start(&self, statement: Statement) -> Result<Execution> {
         self.follow();
         let batch = match statement {
@@ -325,7 +340,7 @@ impl Session {
                 None => return Err(unknown_model(&name, &self.models().list().await?)),
             },
             Statement::ShowModelFamilies => show::families()?,
-            Statement::ShowDevices => show::devices(&self.inner.resources.devices().list().await)?,
+            Statement::ShowDevices => show::devices(&self.devices().await)?,
             Statement::DescribeModel(reference) => {
                 let (info, model) = models::load_model(self, &reference).await?;
                 show::describe(&reference.name, &info, &model)?

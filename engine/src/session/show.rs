@@ -103,25 +103,26 @@ pub fn families() -> Result<RecordBatch> {
     ])
 }
 
-/// `SHOW DEVICES`: one row for each device of this process, with what it was measured to do and what it did.
-pub fn devices(all: &[DeviceInfo]) -> Result<RecordBatch> {
+/// `SHOW DEVICES`: one row for each device: the process that has it, what it was measured to do, and what it did.
+pub fn devices(all: &[(String, DeviceInfo)]) -> Result<RecordBatch> {
     let gigabytes = |rate: fn(&DeviceRates) -> f64| -> ArrayRef {
-        Arc::new(all.iter().map(|d| d.rates.as_ref().map(|r| rate(r) / 1e9)).collect::<Float64Array>())
+        Arc::new(all.iter().map(|(_, d)| d.rates.as_ref().map(|r| rate(r) / 1e9)).collect::<Float64Array>())
     };
     batch(vec![
-        ("name", texts(all.iter().map(|d| Some(&d.name)))),
-        ("kind", texts(all.iter().map(|d| Some(&d.kind)))),
-        ("driver", texts(all.iter().map(|d| Some(&d.driver)))),
-        ("memory_bytes", maybe_ints(all.iter().map(|d| d.memory))),
-        ("state", texts(all.iter().map(|d| Some(&d.state)))),
+        ("process", texts(all.iter().map(|(process, _)| Some(process)))),
+        ("name", texts(all.iter().map(|(_, d)| Some(&d.name)))),
+        ("kind", texts(all.iter().map(|(_, d)| Some(&d.kind)))),
+        ("driver", texts(all.iter().map(|(_, d)| Some(&d.driver)))),
+        ("memory_bytes", maybe_ints(all.iter().map(|(_, d)| d.memory))),
+        ("state", texts(all.iter().map(|(_, d)| Some(&d.state)))),
         ("upload_gb_s", gigabytes(|rates| rates.upload)),
         ("gradient_gb_s", gigabytes(|rates| rates.gradient)),
         ("product_gflop_s", gigabytes(|rates| rates.product)),
-        ("folds", ints(all.iter().map(|d| d.folds))),
-        ("fallbacks", ints(all.iter().map(|d| d.fallbacks))),
-        ("uploaded_bytes", ints(all.iter().map(|d| d.uploaded_bytes))),
-        ("resident_bytes", ints(all.iter().map(|d| d.resident_bytes))),
-        ("busy_seconds", Arc::new(all.iter().map(|d| Some(d.busy_seconds)).collect::<Float64Array>())),
+        ("folds", ints(all.iter().map(|(_, d)| d.folds))),
+        ("fallbacks", ints(all.iter().map(|(_, d)| d.fallbacks))),
+        ("uploaded_bytes", ints(all.iter().map(|(_, d)| d.uploaded_bytes))),
+        ("resident_bytes", ints(all.iter().map(|(_, d)| d.resident_bytes))),
+        ("busy_seconds", Arc::new(all.iter().map(|(_, d)| Some(d.busy_seconds)).collect::<Float64Array>())),
     ])
 }
 

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use log::warn;
 
-use super::{Gpu, Refusal};
+use super::Gpu;
 use crate::backend::{Backend, Ran};
 use crate::block::Block;
 use crate::error::Result;
@@ -47,27 +46,33 @@ impl Backend for GpuBackend {
     }
 
     async fn fold(&self, fold: &Fold, blocks: &[Block], into: &mut Partial) -> Result<Ran> {
-        let done = match &fold.kernel {
-            Kernel::Lesson { .. } => match self.gpu.lesson(fold, blocks).await {
-                Ok(partial) => {
-                    into.merge(partial)?;
-                    Ok(())
-                }
-                Err(refusal) => Err(refusal),
-            },
-            _ => self.gpu.fold(fold, blocks).await.map(|found| found.add_to(into)),
+        let (done, mut gpu) = match &fold.kernel {
+            Kernel::Lesson { .. } => {
+                let (taught, gpu) = self.gpu.lesson_counted(fold, blocks).await;
+                let done = match taught {
+                    Ok(partial) => {
+                        into.merge(partial)?;
+                        Ok(())
+                    }
+                    Err(refusal) => Err(refusal),
+                };
+                (done, gpu)
+            }
+            _ => {
+                let (found, gpu) = self.gpu.fold_counted(fold, blocks).await;
+                (found.map(|found| found.add_to(into)), gpu)
+            }
         };
-        let Err(refusal) = done else { return Ok(Ran { device: self.name.clone(), warning: None }) };
+        let Err(refusal) = done else {
+            gpu.calls = 1;
+            return Ok(Ran { device: self.name.clone(), warning: None, gpu });
+        };
         let ran = self.cpu.fold(fold, blocks, into).await?;
         if refusal.is_planned() {
-            return Ok(ran);
+            return Ok(Ran { gpu, ..ran });
         }
+        gpu.fallbacks = 1;
         let warning = format!("{} gave up: {refusal}; the training went on on the CPU", self.name);
-        if !matches!(refusal, Refusal::Lost(_))
-            || self.gpu.shared.stats.fallbacks.load(std::sync::atomic::Ordering::Relaxed) == 1
-        {
-            warn!("{warning}");
-        }
-        Ok(Ran { warning: Some(warning), ..ran })
+        Ok(Ran { warning: Some(warning), gpu, ..ran })
     }
 }

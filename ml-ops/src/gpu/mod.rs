@@ -36,6 +36,7 @@ pub use fold::Found;
 pub use shaders::{Activation, Cell};
 use worker::Worker;
 
+use crate::backend::GpuUse;
 use crate::block::Block;
 use crate::device::DeviceRates as Rates;
 use crate::fold::Fold;
@@ -124,6 +125,19 @@ pub struct Stats {
     pub resident_bytes: AtomicU64,
 }
 
+impl Stats {
+    /// What uploads and kernels cost so far.
+    fn used(&self) -> GpuUse {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        GpuUse {
+            uploads: read(&self.uploads) + read(&self.streams),
+            uploaded_bytes: read(&self.uploaded_bytes),
+            busy_us: read(&self.busy_us),
+            ..GpuUse::default()
+        }
+    }
+}
+
 /// What the thread of a device and its users share.
 #[derive(Debug)]
 pub struct Shared {
@@ -198,6 +212,14 @@ impl Gpu {
         &self,
         job: impl FnOnce(&mut Worker) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        self.run_counted(job).await.0
+    }
+
+    /// The same, with what it cost: the thread does one job at a time, so that its counters tell.
+    async fn run_counted<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Worker) -> Result<T, Refusal> + Send + 'static,
+    ) -> (Result<T, Refusal>, GpuUse) {
         let (reply, answer) = tokio::sync::oneshot::channel();
         // Held while somebody waits: what is cancelled does not begin, and long jobs look for it.
         let caller = Arc::new(());
@@ -207,19 +229,23 @@ impl Gpu {
                 return;
             }
             worker.caller = waits;
+            let before = worker.shared.stats.used();
             let result = worker.guarded(job);
             if matches!(result, Err(Refusal::Memory(_) | Refusal::Failed(_))) {
                 // Rows may be in the index that never reached the device.
                 worker.residency.clear();
             }
             worker.shared.stats.resident_bytes.store(worker.residency.bytes(), Ordering::Relaxed);
-            let _ = reply.send(result);
+            let used = worker.shared.stats.used() - before;
+            let _ = reply.send((result, used));
         });
-        let gone = || Refusal::Lost("its thread has ended".into());
-        self.jobs.send(job).map_err(|_| gone())?;
+        let gone = || (Err(Refusal::Lost("its thread has ended".into())), GpuUse::default());
+        if self.jobs.send(job).is_err() {
+            return gone();
+        }
         let answer = answer.await;
         drop(caller);
-        answer.map_err(|_| gone())?
+        answer.unwrap_or_else(|_| gone())
     }
 
     /// What the rows of `blocks` contribute to `fold`.
@@ -227,6 +253,11 @@ impl Gpu {
     /// # Errors
     /// Why the device did not do it; then the CPU should.
     pub async fn fold(&self, fold: &Fold, blocks: &[Block]) -> Result<Found, Refusal> {
+        self.fold_counted(fold, blocks).await.0
+    }
+
+    /// The same, with what uploads and kernels cost.
+    pub async fn fold_counted(&self, fold: &Fold, blocks: &[Block]) -> (Result<Found, Refusal>, GpuUse) {
         self.attempt(fold, blocks, fold::fold).await
     }
 
@@ -235,6 +266,11 @@ impl Gpu {
     /// # Errors
     /// As for [`Self::fold`].
     pub async fn lesson(&self, fold: &Fold, blocks: &[Block]) -> Result<Partial, Refusal> {
+        self.lesson_counted(fold, blocks).await.0
+    }
+
+    /// The same, with what uploads and kernels cost.
+    pub async fn lesson_counted(&self, fold: &Fold, blocks: &[Block]) -> (Result<Partial, Refusal>, GpuUse) {
         self.attempt(fold, blocks, network::teach).await
     }
 
@@ -244,10 +280,10 @@ impl Gpu {
         fold: &Fold,
         blocks: &[Block],
         pass: fn(&mut Worker, &Fold, &[Block]) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
+    ) -> (Result<T, Refusal>, GpuUse) {
         let attempt = |clear: bool| {
             let (fold, blocks) = (fold.clone(), blocks.to_vec());
-            self.run(move |worker| {
+            self.run_counted(move |worker| {
                 if clear {
                     // Half of what was thought to be there, and nothing that others left.
                     worker.residency.clear();
@@ -257,17 +293,19 @@ impl Gpu {
                 pass(worker, &fold, &blocks)
             })
         };
-        let result = match attempt(false).await {
-            Err(Refusal::Memory(_)) => attempt(true).await,
-            other => other,
-        };
+        let (mut result, mut used) = attempt(false).await;
+        if matches!(result, Err(Refusal::Memory(_))) {
+            let (again, more) = attempt(true).await;
+            result = again;
+            used += more;
+        }
         let counter = match &result {
             Ok(_) => &self.shared.stats.folds,
             Err(refusal) if refusal.is_planned() => &self.shared.stats.unsupported,
             Err(_) => &self.shared.stats.fallbacks,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        result
+        (result, used)
     }
 
     /// Destroys the device as a broken driver would, for tests of what happens then.

@@ -116,7 +116,7 @@ impl Backend for Cpu {
     }
 
     async fn fold(&self, fold: &Fold, blocks: &[Block], into: &mut Partial) -> Result<Ran> {
-        let ran = Ran { device: self.name.clone(), warning: None };
+        let ran = Ran { device: self.name.clone(), ..Ran::default() };
         if !matches!(fold.kernel, Kernel::Lesson { .. }) {
             self.fold_blocks(fold, blocks, into)?;
             return Ok(ran);

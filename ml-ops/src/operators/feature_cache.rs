@@ -202,6 +202,12 @@ impl FeatureCacheExec {
         Ok(files.iter().map(|file| units::id(&units::name(store, file))).collect())
     }
 
+    /// Bytes of the units of all partitions that this process is given; 0 where it reads the whole query.
+    pub fn unit_bytes(&self) -> u64 {
+        let groups = if self.rows == Rows::Units { units::groups(&self.input).unwrap_or_default() } else { &[] };
+        groups.iter().flat_map(|group| group.files()).map(units::bytes).sum()
+    }
+
     /// The rows of a partition's units, one unit after another.
     fn read_units(
         &self,

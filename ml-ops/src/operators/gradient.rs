@@ -1,9 +1,8 @@
 //! One pass over the rows: what every block contributes, merged into one partial for each partition.
 //!
 //! The pass is plain data, so the operator means the same wherever it runs. Its output is one row,
-//! `(partial, rows, units, loaded, resident_bytes, device, warning)`: the encoded result, the rows and units it
-//! covers, which the driver checks, how many of the units had to be read, what the process keeps resident, and
-//! which device it ran on.
+//! `(partial, rows, units, spent, device, warning)`: the encoded result, the rows and units it covers, which the
+//! driver checks, what it cost the process ([`Spent`]), and which device it ran on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,14 +14,16 @@ use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
-use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use futures::StreamExt;
+use log::debug;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::feature_cache::{FeatureCacheExec, LOADED};
 use super::parcel::Parcel;
+use super::spent::{DeviceCounts, Spent, encode};
 use crate::backend::{Backend, Ran};
 use crate::block::Block;
 use crate::columns::Columns;
@@ -43,6 +44,8 @@ pub enum Pass {
     Means(MeanSpec),
     /// A kernel over prepared rows; a [`Partial`].
     Fold(Fold),
+    /// The devices of the process, whatever the rows; a list of [`DeviceInfo`](crate::device::DeviceInfo).
+    Devices,
 }
 
 /// Where the kernels of a pass run.
@@ -52,6 +55,16 @@ pub struct Placement {
     pub device: Device,
     /// What decides `auto`, in the process that runs the kernels.
     pub work: Work,
+    /// Bytes of all units, where each process folds those that it is given; 0 where one process folds all rows.
+    pub unit_bytes: u64,
+}
+
+impl Placement {
+    /// The same for a process that folds so many bytes of units.
+    fn share(&self, bytes: u64) -> Self {
+        let work = if self.unit_bytes > 0 { self.work.share(bytes, self.unit_bytes) } else { self.work };
+        Self { work, ..self.clone() }
+    }
 }
 
 /// Runs a pass over the blocks below it.
@@ -99,6 +112,11 @@ impl GradientExec {
         Self { pass, ..self.clone() }
     }
 
+    /// Counters of devices among its metrics.
+    pub fn device_counts(&self) -> DeviceCounts {
+        DeviceCounts::new(&self.metrics)
+    }
+
     /// What it computes.
     pub fn pass(&self) -> &Parcel<Pass> {
         &self.pass
@@ -144,9 +162,10 @@ pub fn ran(batches: &[RecordBatch]) -> Vec<Ran> {
     let mut found: Vec<Ran> = Vec::new();
     for batch in batches {
         let text = |i: usize| batch.columns().get(i).and_then(|a| a.as_string_opt::<i32>());
-        let (Some(devices), Some(warnings)) = (text(5), text(6)) else { continue };
+        let (Some(devices), Some(warnings)) = (text(4), text(5)) else { continue };
         for (device, warning) in devices.iter().zip(warnings) {
-            let ran = Ran { device: device.unwrap_or_default().into(), warning: warning.map(str::to_string) };
+            let (device, warning) = (device.unwrap_or_default().to_string(), warning.map(str::to_string));
+            let ran = Ran { device, warning, ..Ran::default() };
             if !ran.device.is_empty() && !found.contains(&ran) {
                 found.push(ran);
             }
@@ -161,11 +180,25 @@ pub(super) fn schema() -> SchemaRef {
         Field::new("partial", DataType::Binary, false),
         Field::new("rows", DataType::UInt64, false),
         Field::new("units", DataType::Binary, false),
-        Field::new("loaded", DataType::UInt64, false),
-        Field::new("resident_bytes", DataType::UInt64, false),
+        Field::new("spent", DataType::Binary, false),
         Field::new("device", DataType::Utf8, false),
         Field::new("warning", DataType::Utf8, true),
     ]))
+}
+
+/// A row of a pass's result.
+pub(super) fn row(partial: &[u8], rows: u64, units: &[u8], spent: &[Spent], ran: Ran) -> Result<RecordBatch> {
+    let spent = encode(spent)?;
+    let binary = |bytes: &[u8]| -> ArrayRef { Arc::new(BinaryArray::from_vec(vec![bytes])) };
+    let columns = vec![
+        binary(partial),
+        Arc::new(UInt64Array::from(vec![rows])),
+        binary(units),
+        binary(&spent),
+        Arc::new(StringArray::from(vec![ran.device])),
+        Arc::new(StringArray::from(vec![ran.warning])),
+    ];
+    Ok(RecordBatch::try_new(schema(), columns)?)
 }
 
 /// Units that a partition of the cache below had to read from their files.
@@ -177,15 +210,15 @@ fn loaded_by(input: &Arc<dyn ExecutionPlan>, partition: usize) -> u64 {
 
 /// Files and blocks are often ready at once, so the loops give way after each batch: a cancelled pass ends
 /// there, and the runtime's timers and signals are served.
-async fn run(
+async fn compute(
+    run: &str,
     pass: &Pass,
     mut blocks: SendableRecordBatchStream,
     runtime: &TrainRuntime,
     placement: &Placement,
-    counts: &DeviceCounts,
-) -> Result<(Vec<u8>, u64, Ran)> {
+) -> Result<(Vec<u8>, u64, Done)> {
     let mut rows = 0;
-    let mut ran = Ran::default();
+    let mut done = Done::default();
     let bytes = match pass {
         Pass::Profile(columns) => {
             let mut profile = Profile::empty(columns);
@@ -208,8 +241,11 @@ async fn run(
         Pass::Fold(fold) => {
             let mut partial = Partial::empty(fold);
             let picked = runtime.devices.pick(&placement.device, &placement.work).await?;
+            if let Some(rows) = placement.work.rows {
+                debug!("run {run}: {picked} for {rows} rows");
+            }
             let backend = picked.backend.as_ref();
-            ran.device = backend.name().into();
+            done.ran.device = backend.name().into();
             let mut waiting = Waiting::default();
             while let Some(batch) = blocks.next().await.transpose()? {
                 tokio::task::yield_now().await;
@@ -218,14 +254,32 @@ async fn run(
                 waiting.bytes += batch.get_array_memory_size();
                 waiting.batches.push(batch);
                 if waiting.bytes > backend.batch_bytes() {
-                    waiting.fold(backend, fold, &mut partial, &mut ran, counts).await?;
+                    waiting.fold(backend, fold, &mut partial, &mut done).await?;
                 }
             }
-            waiting.fold(backend, fold, &mut partial, &mut ran, counts).await?;
+            waiting.fold(backend, fold, &mut partial, &mut done).await?;
             postcard::to_allocvec(&partial)
         }
+        Pass::Devices => postcard::to_allocvec(&runtime.devices.list().await),
     };
-    Ok((bytes.map_err(|e| MlError::Internal(format!("encoding a partial: {e}")))?, rows, ran))
+    Ok((bytes.map_err(|e| MlError::Internal(format!("encoding a partial: {e}")))?, rows, done))
+}
+
+/// What the calls of a partition's device came to.
+#[derive(Default)]
+struct Done {
+    /// The last device, the first warning, and what all calls cost a GPU.
+    ran: Ran,
+    cpu_calls: u64,
+}
+
+impl Done {
+    fn add(&mut self, ran: Ran) {
+        self.cpu_calls += u64::from(!ran.device.starts_with("gpu"));
+        self.ran.gpu += ran.gpu;
+        self.ran.warning = self.ran.warning.take().or(ran.warning);
+        self.ran.device = ran.device;
+    }
 }
 
 /// Blocks that wait for a call of the device. The batches are kept with them: a device knows blocks by their arrays.
@@ -237,35 +291,15 @@ struct Waiting {
 }
 
 impl Waiting {
-    async fn fold(
-        &mut self,
-        backend: &dyn Backend,
-        fold: &Fold,
-        partial: &mut Partial,
-        ran: &mut Ran,
-        counts: &DeviceCounts,
-    ) -> Result<()> {
+    async fn fold(&mut self, backend: &dyn Backend, fold: &Fold, partial: &mut Partial, done: &mut Done) -> Result<()> {
         let Waiting { blocks, batches, .. } = std::mem::take(self);
         if blocks.is_empty() {
             return Ok(());
         }
-        let done = backend.fold(fold, &blocks, partial).await?;
+        done.add(backend.fold(fold, &blocks, partial).await?);
         drop(batches);
-        let on_gpu = done.device.starts_with("gpu");
-        counts.gpu.add(usize::from(on_gpu));
-        counts.cpu.add(usize::from(!on_gpu));
-        counts.fallbacks.add(usize::from(done.warning.is_some()));
-        let warning = ran.warning.take().or(done.warning);
-        *ran = Ran { device: done.device, warning };
         Ok(())
     }
-}
-
-/// Calls of devices, for EXPLAIN ANALYZE.
-struct DeviceCounts {
-    gpu: Count,
-    cpu: Count,
-    fallbacks: Count,
 }
 
 impl ExecutionPlan for GradientExec {
@@ -307,29 +341,32 @@ impl ExecutionPlan for GradientExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let runtime = TrainRuntime::of(&context)?;
-        let units = self.input.downcast_ref::<FeatureCacheExec>().map(|cache| cache.units(partition)).transpose()?;
+        let cache = self.input.downcast_ref::<FeatureCacheExec>();
+        let units = cache.map(|cache| cache.units(partition)).transpose()?;
         let units: Vec<u8> = units.unwrap_or_default().into_iter().flat_map(u64::to_le_bytes).collect();
         let blocks = self.input.execute(partition, Arc::clone(&context))?;
         let (pass, input) = (self.pass.clone(), Arc::clone(&self.input));
         let baseline = BaselineMetrics::new(&self.metrics, partition);
-        let placement = self.placement.clone();
-        let count = |name| MetricBuilder::new(&self.metrics).counter(name, partition);
-        let counts =
-            DeviceCounts { gpu: count("gpu_calls"), cpu: count("cpu_calls"), fallbacks: count("gpu_fallbacks") };
+        let placement = self.placement.share(cache.map_or(0, FeatureCacheExec::unit_bytes));
+        let key = cache.map(|cache| cache.key().to_string()).unwrap_or_default();
         let output = futures::stream::once(async move {
             let timer = baseline.elapsed_compute().timer();
             let pass = pass.open(&runtime, &context).await?;
-            let (bytes, rows, ran) = run(&pass, blocks, &runtime, &placement, &counts).await?;
+            let (bytes, rows, done) = compute(&key, &pass, blocks, &runtime, &placement).await?;
             timer.done();
             baseline.record_output(1);
-            let partial: ArrayRef = Arc::new(BinaryArray::from_vec(vec![&bytes]));
-            let rows: ArrayRef = Arc::new(UInt64Array::from(vec![rows]));
-            let units: ArrayRef = Arc::new(BinaryArray::from_vec(vec![&units]));
-            let loaded: ArrayRef = Arc::new(UInt64Array::from(vec![loaded_by(&input, partition)]));
-            let bytes: ArrayRef = Arc::new(UInt64Array::from(vec![runtime.store.bytes()]));
-            let device: ArrayRef = Arc::new(StringArray::from(vec![ran.device]));
-            let warning: ArrayRef = Arc::new(StringArray::from(vec![ran.warning]));
-            Ok(RecordBatch::try_new(schema(), vec![partial, rows, units, loaded, bytes, device, warning])?)
+            if let Some(warning) = &done.ran.warning {
+                runtime.warnings.once(&key, warning);
+            }
+            let spent = Spent {
+                process: runtime.process,
+                loaded: loaded_by(&input, partition),
+                resident_bytes: runtime.store.bytes(),
+                gpu_resident_bytes: runtime.devices.resident_bytes(),
+                cpu_calls: done.cpu_calls,
+                gpu: done.ran.gpu,
+            };
+            row(&bytes, rows, &units, &[spent], done.ran)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), output)))
     }
@@ -346,6 +383,7 @@ impl DisplayAs for GradientExec {
             Pass::Profile(columns) => {
                 format!("first pass profiles {} features, later ones as the solver asks", columns.features.len())
             }
+            Pass::Devices => "devices of the process".into(),
             Pass::Means(_) => "means of columns with missing values".into(),
             Pass::Fold(fold) => match &fold.kernel {
                 Kernel::Moments { .. } => "moments".into(),

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, UInt64Array};
+use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::UInt64Type;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
@@ -25,7 +25,8 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
-use super::gradient::{GradientExec, ran, schema};
+use super::gradient::{GradientExec, ran, row, schema};
+use super::spent::spent;
 use crate::backend::Ran;
 use crate::error::MlError;
 use crate::partial::Partial;
@@ -61,16 +62,18 @@ impl MergeExec {
 async fn merge(mut rows: SendableRecordBatchStream) -> Result<Option<RecordBatch>> {
     let odd = || MlError::Internal("a pass returned something other than partials".into());
     let mut total: Option<Partial> = None;
-    let (mut units, mut sums) = (Vec::new(), [0u64; 3]);
+    let (mut units, mut covered, mut told) = (Vec::new(), 0, Vec::new());
     let (mut devices, mut problem) = (BTreeSet::new(), None);
     while let Some(batch) = rows.next().await.transpose()? {
-        let [partials, rows, names, loaded, bytes, ..] = batch.columns() else { return Err(odd().into()) };
-        for Ran { device, warning } in ran(std::slice::from_ref(&batch)) {
+        let [partials, rows, names, ..] = batch.columns() else { return Err(odd().into()) };
+        told.extend(spent(std::slice::from_ref(&batch))?);
+        for Ran { device, warning, .. } in ran(std::slice::from_ref(&batch)) {
             devices.insert(device);
             problem = problem.or(warning);
         }
         let partials = partials.as_binary_opt::<i32>().ok_or_else(odd)?;
         let names = names.as_binary_opt::<i32>().ok_or_else(odd)?;
+        covered += rows.as_primitive_opt::<UInt64Type>().ok_or_else(odd)?.values().iter().sum::<u64>();
         for row in 0..batch.num_rows() {
             let part = Partial::decode(partials.value(row))?;
             match &mut total {
@@ -78,21 +81,13 @@ async fn merge(mut rows: SendableRecordBatchStream) -> Result<Option<RecordBatch
                 None => total = Some(part),
             }
             units.extend_from_slice(names.value(row));
-            for (sum, column) in sums.iter_mut().zip([rows, loaded, bytes]) {
-                *sum += column.as_primitive_opt::<UInt64Type>().ok_or_else(odd)?.value(row);
-            }
             tokio::task::yield_now().await;
         }
     }
     let Some(total) = total else { return Ok(None) };
-    let bytes = total.encode()?;
-    let binary = |bytes: &[u8]| -> ArrayRef { Arc::new(BinaryArray::from_vec(vec![bytes])) };
-    let number = |value: u64| -> ArrayRef { Arc::new(UInt64Array::from(vec![value])) };
-    let device: ArrayRef = Arc::new(StringArray::from(vec![devices.into_iter().collect::<Vec<_>>().join(", ")]));
-    let warning: ArrayRef = Arc::new(StringArray::from(vec![problem]));
-    let columns =
-        vec![binary(&bytes), number(sums[0]), binary(&units), number(sums[1]), number(sums[2]), device, warning];
-    Ok(Some(RecordBatch::try_new(schema(), columns)?))
+    let device = devices.into_iter().collect::<Vec<_>>().join(", ");
+    let ran = Ran { device, warning: problem, ..Ran::default() };
+    row(&total.encode()?, covered, &units, &told, ran).map(Some)
 }
 
 impl ExecutionPlan for MergeExec {

@@ -17,6 +17,7 @@ pub mod parcel;
 mod planner;
 mod shard;
 mod sources;
+mod spent;
 mod train;
 mod train_node;
 mod unit_reader;
@@ -31,6 +32,7 @@ pub use parcel::Parcel;
 pub use planner::TrainPlanner;
 pub use shard::ShardExec;
 pub use sources::Sources;
+pub use spent::{DeviceCounts, Spent, spent};
 pub use train::TrainExec;
 pub use train_node::TrainNode;
 

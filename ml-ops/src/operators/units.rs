@@ -112,6 +112,11 @@ pub fn groups(query: &Arc<dyn ExecutionPlan>) -> Result<&[FileGroup]> {
     }
 }
 
+/// Bytes of a unit.
+pub fn bytes(file: &PartitionedFile) -> u64 {
+    file.range.as_ref().map_or(file.object_meta.size, |range| (range.end - range.start).unsigned_abs())
+}
+
 /// A name that says which rows a unit has: its file as it was when the statement was planned, and the range.
 pub fn name(store: &str, file: &PartitionedFile) -> String {
     let meta = &file.object_meta;

@@ -35,7 +35,9 @@ use crate::kernels::Isa;
 use crate::metrics;
 use crate::model::{DataSummary, FORMAT, IterationRecord, Manifest, Model};
 use crate::objective::Want;
-use crate::operators::{FeatureCacheExec, GradientExec, Parcel, Pass, Placement, Sources, Stage, ran, results};
+use crate::operators::{
+    DeviceCounts, FeatureCacheExec, GradientExec, Parcel, Pass, Placement, Sources, Stage, ran, results, spent,
+};
 use crate::optimizer::{Ask, Iteration, Outcome};
 use crate::partial::Partial;
 use crate::prepare::Frozen;
@@ -67,6 +69,7 @@ pub struct Run {
     /// Rows of every pass so far; each must see the same.
     rows: Option<u64>,
     passes: Count,
+    devices: DeviceCounts,
     used: Used,
 }
 
@@ -149,6 +152,7 @@ pub async fn train(
     let mut lease = Lease { runtime: Arc::clone(&runtime), run: own.clone(), rows: shared, ended: false };
     let family = find(&spec.family)?;
     let cache = Arc::new(cache.with_key(own));
+    let devices = gradient.device_counts();
     let mut run = Run {
         spec,
         family,
@@ -160,6 +164,7 @@ pub async fn train(
         context,
         rows: None,
         passes,
+        devices,
         used: Used::default(),
     };
     run.whole(rows).await?;
@@ -237,7 +242,7 @@ impl Run {
         let columns = setup.layout.width() as u64;
         let rows = setup.bounds.rows;
         let effort = self.family.effort(&setup.params, columns, setup.classes.max(1) as u64, rows);
-        let work = Work { rows: Some(rows), columns, outputs, passes, processes: 1, effort };
+        let work = Work { rows: Some(rows), columns, outputs, passes, effort };
         let mut device = self.spec.device.clone();
         if self.runtime.runner.slots().is_none() {
             let picked = self.runtime.devices.pick(&device, &work).await?;
@@ -248,7 +253,7 @@ impl Run {
                 device = Device::Gpu;
             }
         }
-        self.used.placement = Placement { device, work };
+        self.used.placement = Placement { device, work, unit_bytes: 0 };
         self.used.now.clear();
         Ok(())
     }
@@ -464,6 +469,9 @@ impl Run {
         let cache = Arc::new(self.cache.next_pass(stage, partitions));
         let plan = Arc::new(self.gradient.next_pass(cache, pass).placed(self.used.placement.clone()));
         let batches = self.runtime.runner.run(plan, Arc::clone(&self.context)).await?;
+        for one in spent(&batches)? {
+            self.devices.add(&one);
+        }
         for done in ran(&batches) {
             let on_gpu = done.device.starts_with("gpu");
             if on_gpu {
