@@ -26,13 +26,14 @@ use sinew_ml::store::BlockStore;
 use super::home::Home;
 use super::keeper::Keepers;
 use super::share::Share;
+use super::trainings::Trainings;
 use crate::config::SessionOptions;
 use crate::error::Result;
 use crate::flight::Place;
 use crate::storage::{self, Roots};
-use crate::tables::FileTables;
 use crate::tables::copy::CopyPlanner;
 use crate::tables::write::WritePlanner;
+use crate::tables::FileTables;
 
 /// Name of the catalog that holds a session's tables.
 pub const CATALOG: &str = "sinew";
@@ -128,6 +129,7 @@ pub struct Resources {
     runtime: Arc<RuntimeEnv>,
     training: Arc<TrainRuntime>,
     keepers: Arc<Keepers>,
+    trainings: Arc<Trainings>,
     roots: Arc<Roots>,
 }
 
@@ -150,8 +152,8 @@ impl Resources {
         store.keep(options.cache_limit());
         let devices = Arc::new(devices(options));
         let training = Arc::new(TrainRuntime::with_devices(devices, store, Arc::clone(&host.runner)));
-        let (roots, keepers) = (Arc::new(Roots::of(options)?), Arc::default());
-        Ok(Self { host, runtime: runtime.build_arc()?, training, keepers, roots })
+        let (roots, keepers, trainings) = (Arc::new(Roots::of(options)?), Arc::default(), Arc::default());
+        Ok(Self { host, runtime: runtime.build_arc()?, training, keepers, trainings, roots })
     }
 
     /// The same for one session, whose statements hold at most so many bytes.
@@ -189,6 +191,11 @@ impl Resources {
     /// Those who keep checkpoints.
     pub fn keepers(&self) -> &Arc<Keepers> {
         &self.keepers
+    }
+
+    /// The trainings that run.
+    pub fn trainings(&self) -> &Arc<Trainings> {
+        &self.trainings
     }
 
     /// The object stores.

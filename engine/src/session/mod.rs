@@ -15,6 +15,7 @@ mod show;
 mod split;
 mod template;
 mod train;
+mod trainings;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use futures::FutureExt;
+use parking_lot::RwLock;
 use sinew_ml::device::DeviceInfo;
 use sinew_sql::Statement;
 
@@ -37,6 +39,7 @@ pub use resume::Interrupted;
 pub(crate) use show::matches;
 pub(crate) use split::{Offsets, tokens};
 pub use split::{Piece, split};
+pub(crate) use trainings::Viewer;
 
 use crate::config::SessionOptions;
 use crate::error::{Result, SinewError};
@@ -66,6 +69,8 @@ struct Inner {
     remote: Option<Arc<Remote>>,
     /// Relations that its one statement sees.
     over: Option<Over>,
+    /// Whose trainings it sees.
+    viewer: Arc<RwLock<Viewer>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -160,7 +165,8 @@ impl Session {
             Some(remote) => frame::context(remote, Arc::clone(&home)),
         };
         let tables = Arc::new(StoredTables::new(&location));
-        let inner = Inner { context, options, models, location, tables, resources, remote, over: None };
+        let viewer = Arc::default();
+        let inner = Inner { context, options, models, location, tables, resources, remote, over: None, viewer };
         let session = Self { inner: Arc::new(inner) };
         home.bind(&session);
         session
@@ -181,6 +187,7 @@ impl Session {
             resources: inner.resources.clone(),
             remote: None,
             over: Some(relations.clone()),
+            viewer: Arc::clone(&inner.viewer),
         };
         (Self { inner: Arc::new(over) }, relations)
     }
@@ -247,6 +254,19 @@ impl Session {
     /// Waits until trainings that were cancelled have removed their checkpoints, at most so long.
     pub async fn settle(&self, most: std::time::Duration) {
         self.keepers().settle(most).await;
+    }
+
+    /// From now on this session runs the statements of a user, and sees the trainings that `viewer` does.
+    pub(crate) fn act_for(&self, viewer: Viewer) {
+        *self.inner.viewer.write() = viewer;
+    }
+
+    pub(crate) fn viewer(&self) -> Viewer {
+        self.inner.viewer.read().clone()
+    }
+
+    pub(crate) fn trainings(&self) -> &Arc<trainings::Trainings> {
+        self.inner.resources.trainings()
     }
 
     pub(crate) fn keepers(&self) -> &Arc<keeper::Keepers> {
@@ -327,6 +347,11 @@ impl Session {
                 Some(model) => show::versions(&model)?,
                 None => return Err(unknown_model(&name, &self.models().list().await?)),
             },
+            Statement::CancelTraining { run } => {
+                self.trainings().cancel(&run, &self.viewer()).await?;
+                return Ok(Execution::done());
+            }
+            Statement::ShowTraining => show::trainings(&self.trainings().seen_by(&self.viewer()))?,
             Statement::ShowModelFamilies => show::families()?,
             Statement::ShowDevices => show::devices(&self.devices().await)?,
             Statement::DescribeModel(reference) => {
