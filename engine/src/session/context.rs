@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::catalog::{DynamicFileCatalog, MemoryCatalogProviderList, UrlTableFactory};
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -30,10 +31,11 @@ use super::trainings::Trainings;
 use crate::config::SessionOptions;
 use crate::error::Result;
 use crate::flight::Place;
+use crate::frame;
 use crate::storage::{self, Roots};
 use crate::tables::copy::CopyPlanner;
 use crate::tables::write::WritePlanner;
-use crate::tables::FileTables;
+use crate::tables::{FileTables, ManagedTable};
 
 /// Name of the catalog that holds a session's tables.
 pub const CATALOG: &str = "sinew";
@@ -54,6 +56,12 @@ impl QueryPlanner for Planner {
         plan: &LogicalPlan,
         state: &dyn CatalogSession,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        // Statements come to the table in another way; this is a DataFrame's.
+        if let LogicalPlan::Dml(dml) = plan
+            && source_as_provider(&dml.target)?.is::<ManagedTable>()
+        {
+            return frame::insert(dml, state);
+        }
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
             Arc::new(TrainPlanner),
             Arc::new(WritePlanner),
