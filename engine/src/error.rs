@@ -254,6 +254,15 @@ pub enum SinewError {
         /// How long the process counts as alive without another sign of life.
         seconds: u64,
     },
+    /// No training of that name runs here, or none that the user may see.
+    #[error(
+        "SINEW-3603: no training '{run}' runs here; SHOW TRAINING lists those that do, and users other than \
+         administrators see their own"
+    )]
+    UnknownTraining {
+        /// The name that was given.
+        run: String,
+    },
     /// A call does not say who makes it, or not truly.
     #[error("SINEW-3701: {reason}")]
     Login {

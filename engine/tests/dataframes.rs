@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
-use datafusion::dataframe::DataFrame;
+use datafusion::dataframe::{DataFrame, DataFrameWriteOptions};
 use datafusion::functions_aggregate::expr_fn::sum;
+use datafusion::logical_expr::dml::InsertOp;
 use datafusion::prelude::{col, lit};
 use futures::StreamExt;
 use sinew::flight::{ServeOptions, serve};
@@ -89,6 +90,27 @@ async fn verbs_run_where_the_tables_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_frame_go_into_a_table() {
+    for session in both().await {
+        run(&session, TABLE).await;
+        run(&session, "CREATE TABLE kept (x BIGINT, \"Twice\" DOUBLE)").await;
+        let small = session.table("t").await.unwrap().filter(col("x").lt(lit(3))).unwrap();
+        let small = small.select_columns(&["x", "y"]).unwrap();
+        let count = small.clone().write_table("kept", DataFrameWriteOptions::new()).await.unwrap();
+        assert_eq!(count[0].column(0).as_primitive::<datafusion::arrow::datatypes::UInt64Type>().value(0), 3);
+        let rows: ArrayRef = Arc::new(Int64Array::from(vec![7, 8]));
+        let rows = RecordBatch::try_from_iter([("a", Arc::clone(&rows)), ("b", rows)]).unwrap();
+        let rows = session.context().read_batch(rows).unwrap();
+        rows.clone().write_table("kept", DataFrameWriteOptions::new()).await.unwrap();
+        let sums = "SELECT count(*) * 1000 + sum(x) AS n FROM kept WHERE \"Twice\" >= 0";
+        assert_eq!(integers(session.query(sums).await.unwrap()).await, [5018]);
+        let over = DataFrameWriteOptions::new().with_insert_operation(InsertOp::Overwrite);
+        rows.write_table("kept", over).await.unwrap();
+        assert_eq!(integers(session.query(sums).await.unwrap()).await, [2015]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn models_are_trained_over_frames_and_recorded_as_sql() {
     for session in both().await {
         run(&session, TABLE).await;
@@ -144,9 +166,14 @@ async fn what_cannot_be_done_is_told() {
         told(unknown.to_string(), "linear_regression");
         let stranger = datafusion::prelude::SessionContext::new().sql("SELECT 1").await.unwrap();
         told(stranger.evaluate("m").await.unwrap_err().to_string(), "no session");
+        let (options, wide) = (DataFrameWriteOptions::new(), t.clone().with_column("z", lit(1)).unwrap());
+        let misfit = sinew::SinewError::from(wide.write_table("t", options).await.unwrap_err()).to_string();
+        assert!(misfit.starts_with("SINEW-3"), "{misfit}");
         if connected {
             let error = t.write_parquet("/nowhere/x.parquet", Default::default(), None).await.unwrap_err();
-            told(sinew::SinewError::from(error).to_string(), "SINEW-3005");
+            let error = sinew::SinewError::from(error).to_string();
+            told(error.clone(), "SINEW-3005");
+            told(error, "write_table");
         }
     }
 }

@@ -14,9 +14,9 @@ use arrow_flight::sql::{
     TicketStatementQuery,
 };
 use arrow_flight::{Action, FlightData, FlightDescriptor, HandshakeRequest, Ticket};
-use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use proptest::prelude::*;
 use prost::Message;
 use sinew::flight::auth::audit::Audit;
@@ -40,7 +40,8 @@ struct Server {
     _stop: oneshot::Sender<()>,
 }
 
-const PEOPLE: [(&str, &str); 4] = [("reader", "read"), ("writer", "write"), ("trainer", "train"), ("boss", "admin")];
+const PEOPLE: [(&str, &str); 5] =
+    [("reader", "read"), ("writer", "write"), ("trainer", "train"), ("boss", "admin"), ("other", "train")];
 
 /// A user whose password is the name, with a hash that costs little: nothing here is optimised.
 fn line(name: &str, roles: &str) -> String {
@@ -231,9 +232,11 @@ async fn a_program_connects_as_a_user() {
 }
 
 /// Statements, and who of [`PEOPLE`] may run them beside the administrator.
-const STATEMENTS: [(&str, &[&str]); 18] = [
+const STATEMENTS: [(&str, &[&str]); 20] = [
     ("SELECT 1", &["reader", "writer", "trainer"]),
     ("SHOW MODELS", &["reader", "writer", "trainer"]),
+    ("SHOW TRAINING", &["reader", "writer", "trainer"]),
+    ("CANCEL TRAINING 'none'", &["reader", "writer", "trainer"]),
     ("SET datafusion.execution.batch_size = 100", &["reader", "writer", "trainer"]),
     ("EXPLAIN CREATE TABLE e AS SELECT 1 AS a", &["reader", "writer", "trainer"]),
     ("SELECT PREDICT(m, *) FROM (SELECT 1 AS x)", &["reader", "writer", "trainer"]),
@@ -330,6 +333,100 @@ async fn what_one_user_has_is_worth_nothing_to_another() {
         let forged = Ticket::new(forged.as_any().encode_to_vec());
         assert_eq!(status(writer.do_get(forged).await.map(drop)).code(), Code::NotFound);
     }
+}
+
+/// The column of texts of a result.
+fn texts(batches: &[RecordBatch], name: &str) -> Vec<String> {
+    let column = |batch: &RecordBatch| batch.column_by_name(name).unwrap().as_string::<i32>().clone();
+    batches.iter().flat_map(|b| column(b).iter().map(|t| t.unwrap_or("NULL").to_string()).collect::<Vec<_>>()).collect()
+}
+
+/// A training that does not end by itself, and a session that has seen its first iteration.
+async fn endless(session: &Session, model: &str) -> sinew::Execution {
+    let sql = format!(
+        "TRAIN MODEL {model} USING logistic_regression PREDICT y OPTIONS (solver = 'sgd', max_iter = 1000000, tol = 0) \
+         AS SELECT value % 1000 AS a, value % 7 > 3 AS y FROM range(0, 20000)"
+    );
+    let mut training = session.sql(&sql).next().await.unwrap().unwrap();
+    training.next().await.unwrap().unwrap();
+    training
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trainings_are_seen_and_cancelled_by_their_user_and_by_administrators() {
+    let server = Server::guarded().await;
+    let login = async |user: &str| {
+        let (user, password) = (Some(user.to_string()), Some(user.to_string()));
+        Session::connect_with(&server.url(), ConnectOptions { user, password, ..ConnectOptions::default() })
+            .await
+            .unwrap()
+    };
+    let ask = async |session: &Session, sql: &str| session.sql(sql).collect().await.map_err(|e| e.to_string());
+    let (trainer, other, boss) = (login("trainer").await, login("other").await, login("boss").await);
+    let (mut first, mut second) = (endless(&trainer, "a").await, endless(&trainer, "b").await);
+    let mut third = endless(&other, "c").await;
+
+    // Another session of the same user sees the same.
+    for session in [&trainer, &login("trainer").await] {
+        let shown = ask(session, "SHOW TRAINING").await.unwrap();
+        assert_eq!(texts(&shown, "model"), ["a", "b"]);
+        assert_eq!(texts(&shown, "user"), ["trainer", "trainer"]);
+        assert!(texts(&shown, "statement")[0].contains("USING logistic_regression"));
+        assert!(shown[0].column_by_name("iteration").unwrap().is_valid(0), "{shown:?}");
+    }
+    assert_eq!(texts(&ask(&other, "SHOW TRAINING").await.unwrap(), "model"), ["c"]);
+    assert_eq!(texts(&ask(&login("reader").await, "SHOW TRAINING").await.unwrap(), "model"), [""; 0]);
+    let all = ask(&boss, "SHOW TRAINING").await.unwrap();
+    assert_eq!(
+        (texts(&all, "model"), texts(&all, "user")[2].as_str()),
+        (["a", "b", "c"].map(String::from).to_vec(), "other")
+    );
+
+    // The training of another user is as unknown as one that there is not.
+    let runs = texts(&all, "run");
+    let cancel = |run: &str| format!("CANCEL TRAINING '{run}'");
+    for (session, run) in [(&other, runs[0].as_str()), (&trainer, runs[2].as_str()), (&boss, "none")] {
+        let error = ask(session, &cancel(run)).await.unwrap_err();
+        assert!(error.starts_with("SINEW-3603") && error.contains(run), "{error}");
+    }
+    ask(&trainer, &cancel(&runs[0])).await.unwrap();
+    ask(&boss, &cancel(&runs[2])).await.unwrap();
+    for ended in [&mut first, &mut third] {
+        let error = loop {
+            if let Err(error) = ended.next().await.expect("a cancelled training does not end well") {
+                break error.to_string();
+            }
+        };
+        assert!(error.starts_with("SINEW-3006"), "{error}");
+    }
+    assert_eq!(texts(&ask(&boss, "SHOW TRAINING").await.unwrap(), "model"), ["b"]);
+    assert!(second.next().await.unwrap().is_ok(), "the other training goes on");
+    drop(second);
+    assert_eq!(texts(&ask(&boss, "SHOW MODELS").await.unwrap(), "name"), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_sees_and_cancels_all_that_its_process_trains() {
+    let session = Session::embedded(SessionOptions::in_memory()).unwrap();
+    let mut training = endless(&session, "m").await;
+    let sibling = session.sibling();
+    let shown = sibling.sql("SHOW TRAINING").collect().await.unwrap();
+    assert_eq!((texts(&shown, "model")[0].as_str(), texts(&shown, "user")[0].as_str()), ("m", "NULL"));
+    let cancelled = format!("CANCEL TRAINING '{}'", texts(&shown, "run")[0]);
+    let read = async {
+        while let Some(row) = training.next().await {
+            if let Err(error) = row {
+                return error.to_string();
+            }
+        }
+        "it ended well".into()
+    };
+    let (cancelled, ended) = tokio::join!(sibling.sql(&cancelled).collect(), read);
+    cancelled.unwrap();
+    assert!(ended.starts_with("SINEW-3006"), "{ended}");
+    assert!(training.next().await.is_none());
+    let left = sibling.sql("SHOW TRAINING").collect().await.unwrap();
+    assert_eq!(texts(&left, "model"), [""; 0]);
 }
 
 /// Files that may be read, and others beside them.

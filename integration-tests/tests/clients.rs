@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -45,9 +45,15 @@ fn run(command: &mut Command, hint: &str) {
 
 /// The tests of a folder against the server at `url`.
 fn pytest(python: &Path, tests: &Path, more: &[&str], url: &str) {
+    pytest_with(python, tests, more, url, &[]);
+}
+
+/// The same, with more in their environment.
+fn pytest_with(python: &Path, tests: &Path, more: &[&str], url: &str, told: &[(&str, &str)]) {
     let mut command = Command::new(python);
     command.args(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider"]).args(more).arg(tests);
     command.env("SINEW_URL", url).env("SINEW_ROOT", root()).env("IPYTHONDIR", env!("CARGO_TARGET_TMPDIR"));
+    command.envs(told.iter().copied());
     run(&mut command, "the suite is in integration-tests/clients");
 }
 
@@ -55,20 +61,31 @@ fn pytest(python: &Path, tests: &Path, more: &[&str], url: &str) {
 struct Serve {
     child: Child,
     url: String,
-    _warehouse: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Serve {
     fn start() -> Self {
-        let warehouse = tempfile::tempdir().unwrap();
+        Self::with(&[])
+    }
+
+    /// The same, with more flags.
+    fn with(flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(binary("sinew"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--warehouse"]).arg(warehouse.path()).current_dir(root());
+        command.args(["serve", "--listen", "127.0.0.1:0", "--warehouse"]).arg(folder.path().join("warehouse"));
+        command.args(flags).env("XDG_STATE_HOME", folder.path()).current_dir(root());
         let mut child = clean(&mut command).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().rsplit(' ').next().unwrap().to_string();
-        assert!(url.starts_with("grpc://"), "{line}");
-        Self { child, url, _warehouse: warehouse }
+        assert!(url.starts_with("grpc"), "{line}");
+        Self { child, url, folder }
+    }
+
+    /// The certificate that the server made for itself.
+    fn certificate(&self) -> String {
+        self.folder.path().join("sinew/tls/certificate.pem").display().to_string()
     }
 }
 
@@ -99,4 +116,63 @@ fn old_clients_of_a_server_and_a_cluster() {
     let python = python("clients-old", &tests.join("requirements.txt"));
     pytest(&python, &tests, &["--noconftest"], &Serve::start().url);
     pytest(&python, &tests, &["--noconftest"], &Cluster::start(1).url());
+}
+
+/// Files of users and tokens, made as their owner makes them.
+struct Accounts {
+    folder: tempfile::TempDir,
+    token: String,
+}
+
+impl Accounts {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut accounts = Self { folder, token: String::new() };
+        let add = |name: &str, roles: &str| {
+            ["user", "add", name, "--roles", roles, "--users", &accounts.path("users")].map(String::from)
+        };
+        sinew(&add("reader", "read"), "reads, and no more");
+        sinew(&add("trainer", "train"), "träins:models");
+        let tokens = accounts.path("tokens");
+        let token = ["token", "new", "--for", "robot", "--roles", "read", "--tokens", &tokens].map(String::from);
+        accounts.token = sinew(&token, "");
+        accounts
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// The flags of a server that asks for them.
+    fn flags(&self) -> [String; 4] {
+        ["--users".into(), self.path("users"), "--tokens".into(), self.path("tokens")]
+    }
+}
+
+/// What a `sinew` command prints that is told a line.
+fn sinew(args: &[String], line: &str) -> String {
+    let mut command = Command::new(binary("sinew"));
+    clean(command.args(args)).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{line}").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_string()
+}
+
+#[test]
+fn clients_that_log_in() {
+    let (python, accounts) = (python("clients", &suite().join("requirements.txt")), Accounts::new());
+    let flags = accounts.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let tests = suite().join("login");
+    let asks = |url: &str, told: &[(&str, &str)]| {
+        let told = [&[("SINEW_ROBOT", accounts.token.as_str())][..], told].concat();
+        pytest_with(&python, &tests, &["--noconftest"], url, &told);
+    };
+    asks(&Serve::with(&flags).url, &[]);
+    let encrypted = Serve::with(&[&flags[..], &["--tls", "self-signed"]].concat());
+    assert!(encrypted.url.starts_with("grpcs://"), "{}", encrypted.url);
+    asks(&encrypted.url, &[("SINEW_CA", &encrypted.certificate())]);
+    asks(&Cluster::with(1, &flags).url(), &[]);
 }

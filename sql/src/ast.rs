@@ -43,6 +43,13 @@ pub enum Statement {
     ShowModelFamilies,
     /// `SHOW DEVICES`.
     ShowDevices,
+    /// `SHOW TRAINING`.
+    ShowTraining,
+    /// `CANCEL TRAINING 'run'`.
+    CancelTraining {
+        /// The name of the run.
+        run: String,
+    },
     /// `DESCRIBE MODEL reference`.
     DescribeModel(ModelRef),
     /// `SHOW CREATE MODEL reference`.
@@ -174,6 +181,8 @@ impl fmt::Display for Statement {
             Self::ShowVersions { name } => write!(f, "SHOW VERSIONS OF MODEL {}", quote(name)),
             Self::ShowModelFamilies => f.write_str("SHOW MODEL FAMILIES"),
             Self::ShowDevices => f.write_str("SHOW DEVICES"),
+            Self::ShowTraining => f.write_str("SHOW TRAINING"),
+            Self::CancelTraining { run } => write!(f, "CANCEL TRAINING {}", text(run)),
             Self::DescribeModel(model) => write!(f, "DESCRIBE MODEL {}", model.to_sql()),
             Self::ShowCreateModel(model) => write!(f, "SHOW CREATE MODEL {}", model.to_sql()),
             Self::DropModel { if_exists, name, version } => {

@@ -146,8 +146,7 @@ fn ours(at: &mut Cursor<'_, '_>) -> Result<Option<Statement>> {
         return refuse("EXPORT MODEL", "a model is stored as manifest.json and weights.safetensors in the warehouse");
     }
     if at.take_words(&["CANCEL", "TRAINING"]) {
-        at.string("the run's id in single quotes")?;
-        return refuse("CANCEL TRAINING", "interrupt the client that runs the statement");
+        return Ok(Some(Statement::CancelTraining { run: at.string("the name of the run in single quotes")? }));
     }
     Ok(None)
 }
@@ -219,8 +218,7 @@ fn show(at: &mut Cursor<'_, '_>) -> Result<Option<Statement>> {
         return Ok(Some(Statement::ShowCreateModel(at.model_ref()?)));
     }
     if at.take_words(&["SHOW", "TRAINING"]) {
-        let hint = "a running TRAIN MODEL returns a row for each iteration to the client that started it";
-        return Ok(Some(Statement::NotYet(NotYet::new("SHOW TRAINING", hint))));
+        return Ok(Some(Statement::ShowTraining));
     }
     if at.take_words(&["SHOW", "DEVICES"]) {
         return Ok(Some(Statement::ShowDevices));

@@ -17,14 +17,14 @@ use tonic::{Request, Status};
 use super::COOKIE;
 use super::auth::Identity;
 use super::auth::audit::{Audit, Entry, Who};
-use super::auth::roles::{Need, QUERY};
+use super::auth::roles::{Need, QUERY, Role};
 use super::auth::secret::{hex, sha256};
 use super::connection::Peer;
 use super::limits::Limits;
 use super::statements::Statements;
 use super::status::to_status;
 use crate::error::{Result, SinewError};
-use crate::session::Session;
+use crate::session::{Session, Viewer};
 
 /// How long a session lives whose connection closed, for a client that connects again with its cookie.
 const ORPHANED: Duration = Duration::from_secs(60);
@@ -199,7 +199,11 @@ impl Sessions {
             Some(name) => Some(all.get(name).filter(own).ok_or(SinewError::SessionEnded)?),
             None => all.values().filter(own).find(|s| s.usage.lock().owner == number),
         };
+        // Without logins nobody's trainings are anybody's.
+        let user = identity.proven.then(|| identity.user.clone());
+        let viewer = Viewer { user, others: identity.roles.allow(Role::Admin) };
         if let Some(session) = found {
+            session.session.act_for(viewer);
             let mut usage = session.usage.lock();
             (usage.last, usage.identity, usage.address) = (Instant::now(), identity, address);
             usage.by_cookie |= cookie.is_some();
@@ -222,9 +226,11 @@ impl Sessions {
             });
         }
         let name = self.names.next();
+        let session = self.template.sibling_within(self.limits.memory)?;
+        session.act_for(viewer);
         let session = Arc::new(ClientSession {
             name: name.clone(),
-            session: self.template.sibling_within(self.limits.memory)?,
+            session,
             statements: Statements::new(Arc::clone(&self.names), self.limits),
             limits: self.limits,
             audit: self.audit.clone(),

@@ -35,6 +35,7 @@ fn code(error: &SinewError) -> Code {
         SinewError::Plan { .. } => Code::InvalidArgument,
         SinewError::UnknownModel { .. } | SinewError::UnknownVersion { .. } => Code::NotFound,
         SinewError::UnknownHandle { .. } | SinewError::UnknownTable { .. } => Code::NotFound,
+        SinewError::UnknownTraining { .. } => Code::NotFound,
         SinewError::SessionEnded => Code::FailedPrecondition,
         SinewError::ModelExists { .. } | SinewError::TableExists { .. } => Code::AlreadyExists,
         SinewError::Memory { .. } | SinewError::TooMany { .. } => Code::ResourceExhausted,

@@ -1,4 +1,4 @@
-//! A plan that runs on a server, as the one operator of the plan here.
+//! A plan that runs elsewhere, on a server or as another statement, as the one operator of the plan here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,17 +12,19 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
-use super::relations;
+use super::relations::{self, Given};
 use crate::error::SinewError;
 use crate::flight::Remote;
-use crate::plans::CommandPlan;
+use crate::session::{Execution, Home};
 
 /// Sends whole plans to a server.
 pub struct SendPlans(pub Arc<Remote>);
@@ -35,55 +37,97 @@ impl fmt::Debug for SendPlans {
 
 #[async_trait]
 impl QueryPlanner for SendPlans {
-    async fn create_physical_plan(&self, plan: &LogicalPlan, _: &dyn CatalogSession) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        state: &dyn CatalogSession,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if let LogicalPlan::Dml(dml) = plan {
+            return insert(dml, state);
+        }
         if !crate::session::only_reads(plan)? {
-            let hint = "send SQL with Session::sql: CREATE TABLE t AS SELECT .., INSERT INTO t .., COPY (..) TO ..";
+            let hint = "write_table adds its rows to a table that is there; for others send SQL with Session::sql: \
+                        CREATE TABLE t AS SELECT .., COPY (..) TO ..";
             return Err(SinewError::NotAvailable {
-                what: "writing a DataFrame over a connection".into(),
+                what: "writing files of a DataFrame over a connection".into(),
                 hint: hint.into(),
             }
             .into());
         }
-        let command = relations::command(plan)?;
-        Ok(Arc::new(RemoteExec::new(Arc::clone(&self.0), command, Arc::clone(plan.schema().inner()))))
+        let (remote, command) = (Arc::clone(&self.0), Arc::new(relations::command(plan)?));
+        let shown = format!("RemoteExec: {} bytes", command.bytes());
+        let start = move || {
+            let (remote, command) = (Arc::clone(&remote), Arc::clone(&command));
+            async move { remote.run_plans(&command).await }.boxed()
+        };
+        Ok(Arc::new(StatementExec::new(shown, Arc::new(start), Arc::clone(plan.schema().inner()))))
     }
 }
 
-/// Runs plans on a server; its rows are theirs.
+/// A DataFrame's rows on their way into a table of the warehouse: the INSERT that does the same.
+///
+/// # Errors
+/// When the DataFrame has no session of this crate, or the rows are to do something else than to be inserted.
+pub fn insert(dml: &DmlStatement, state: &dyn CatalogSession) -> Result<Arc<dyn ExecutionPlan>> {
+    let words = match &dml.op {
+        WriteOp::Insert(InsertOp::Append) => "INSERT INTO",
+        WriteOp::Insert(InsertOp::Overwrite) => "INSERT OVERWRITE",
+        WriteOp::Insert(InsertOp::Replace) => "REPLACE INTO",
+        other => {
+            let what = format!("{} with a DataFrame", other.name());
+            return Err(SinewError::NotAvailable { what, hint: "send SQL with Session::sql".into() }.into());
+        }
+    };
+    let (session, name) = (Home::of(state.config())?, relations::name());
+    let (table, plan) = (dml.table_name.to_quoted_string(), Arc::clone(&dml.input));
+    let shown = format!("{words} {table}");
+    let statement = format!("{shown} SELECT * FROM {name}");
+    let start = move || {
+        let given = Given { session: session.clone(), plan: plan.as_ref().clone(), name: name.clone() };
+        let statement = statement.clone();
+        async move { given.run(&statement).await }.boxed()
+    };
+    Ok(Arc::new(StatementExec::new(shown, Arc::new(start), Arc::clone(dml.output_schema.inner()))))
+}
+
+/// Starts a statement.
+type Start = Arc<dyn Fn() -> BoxFuture<'static, crate::error::Result<Execution>> + Send + Sync>;
+
+/// Runs a statement; its rows are the statement's.
 #[derive(Clone)]
-struct RemoteExec {
-    remote: Arc<Remote>,
-    command: Arc<CommandPlan>,
+struct StatementExec {
+    shown: String,
+    start: Start,
     properties: Arc<PlanProperties>,
 }
 
-impl fmt::Debug for RemoteExec {
+impl fmt::Debug for StatementExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RemoteExec: {} bytes", self.command.bytes())
+        f.write_str(&self.shown)
     }
 }
 
-impl RemoteExec {
-    fn new(remote: Arc<Remote>, command: CommandPlan, schema: SchemaRef) -> Self {
+impl StatementExec {
+    fn new(shown: String, start: Start, schema: SchemaRef) -> Self {
         let properties = Arc::new(PlanProperties::new(
             EquivalenceProperties::new(schema),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,
         ));
-        Self { remote, command: Arc::new(command), properties }
+        Self { shown, start, properties }
     }
 }
 
-impl DisplayAs for RemoteExec {
+impl DisplayAs for StatementExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "RemoteExec: {} bytes", self.command.bytes())
+        f.write_str(&self.shown)
     }
 }
 
-impl ExecutionPlan for RemoteExec {
+impl ExecutionPlan for StatementExec {
     fn name(&self) -> &str {
-        "RemoteExec"
+        "StatementExec"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -114,9 +158,9 @@ impl ExecutionPlan for RemoteExec {
     }
 
     fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let (remote, command, schema) = (Arc::clone(&self.remote), Arc::clone(&self.command), self.schema());
+        let schema = self.schema();
         let typed = Arc::clone(&schema);
-        let rows = futures::stream::once(async move { remote.run_plans(&command).await }).try_flatten();
+        let rows = futures::stream::once((self.start)()).try_flatten();
         let rows = rows.map(move |batch| under(&typed, &batch?));
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }

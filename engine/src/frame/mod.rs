@@ -24,6 +24,8 @@ mod names;
 mod relations;
 mod train;
 
+pub(crate) use exec::insert;
+
 use std::sync::Arc;
 
 use datafusion::common::TableReference;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use datafusion::catalog::Session as CatalogSession;
 use datafusion::catalog::{DynamicFileCatalog, MemoryCatalogProviderList, UrlTableFactory};
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -27,13 +28,15 @@ use sinew_ml::store::BlockStore;
 use super::home::Home;
 use super::keeper::Keepers;
 use super::share::Share;
+use super::trainings::Trainings;
 use crate::config::SessionOptions;
 use crate::error::Result;
 use crate::flight::Place;
+use crate::frame;
 use crate::storage::{self, Roots};
-use crate::tables::FileTables;
 use crate::tables::copy::CopyPlanner;
 use crate::tables::write::WritePlanner;
+use crate::tables::{FileTables, ManagedTable};
 
 /// Name of the catalog that holds a session's tables.
 pub const CATALOG: &str = "sinew";
@@ -54,6 +57,12 @@ impl QueryPlanner for Planner {
         plan: &LogicalPlan,
         state: &dyn CatalogSession,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        // Statements come to the table in another way; this is a DataFrame's.
+        if let LogicalPlan::Dml(dml) = plan
+            && source_as_provider(&dml.target)?.is::<ManagedTable>()
+        {
+            return frame::insert(dml, state);
+        }
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
             Arc::new(TrainPlanner),
             Arc::new(WritePlanner),
@@ -129,6 +138,7 @@ pub struct Resources {
     runtime: Arc<RuntimeEnv>,
     training: Arc<TrainRuntime>,
     keepers: Arc<Keepers>,
+    trainings: Arc<Trainings>,
     roots: Arc<Roots>,
 }
 
@@ -151,8 +161,8 @@ impl Resources {
         store.keep(options.cache_limit());
         let devices = Arc::new(devices(options));
         let training = Arc::new(TrainRuntime::with_devices(devices, store, Arc::clone(&host.runner)));
-        let (roots, keepers) = (Arc::new(Roots::of(options)?), Arc::default());
-        Ok(Self { host, runtime: runtime.build_arc()?, training, keepers, roots })
+        let (roots, keepers, trainings) = (Arc::new(Roots::of(options)?), Arc::default(), Arc::default());
+        Ok(Self { host, runtime: runtime.build_arc()?, training, keepers, trainings, roots })
     }
 
     /// The same for one session, whose statements hold at most so many bytes.
@@ -196,6 +206,11 @@ impl Resources {
     /// Those who keep checkpoints.
     pub fn keepers(&self) -> &Arc<Keepers> {
         &self.keepers
+    }
+
+    /// The trainings that run.
+    pub fn trainings(&self) -> &Arc<Trainings> {
+        &self.trainings
     }
 
     /// The object stores.

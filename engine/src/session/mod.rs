@@ -16,6 +16,7 @@ mod show;
 mod split;
 mod template;
 mod train;
+mod trainings;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use futures::FutureExt;
+use parking_lot::RwLock;
 use sinew_ml::device::DeviceInfo;
 use sinew_sql::Statement;
 
@@ -39,6 +41,7 @@ pub use resume::Interrupted;
 pub(crate) use show::matches;
 pub(crate) use split::{Offsets, tokens};
 pub use split::{Piece, split};
+pub(crate) use trainings::Viewer;
 
 use crate::config::SessionOptions;
 use crate::error::{Result, SinewError};
@@ -70,6 +73,8 @@ struct Inner {
     over: Option<Over>,
     /// The number of partitions that followed from the size of the cluster.
     followed: AtomicUsize,
+    /// Whose trainings it sees.
+    viewer: Arc<RwLock<Viewer>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -165,7 +170,9 @@ impl Session {
         };
         let tables = Arc::new(StoredTables::new(&location));
         let followed = AtomicUsize::new(context.copied_config().target_partitions());
-        let inner = Inner { context, options, models, location, tables, resources, remote, over: None, followed };
+        let viewer = Arc::default();
+        let inner =
+            Inner { context, options, models, location, tables, resources, remote, over: None, followed, viewer };
         let session = Self { inner: Arc::new(inner) };
         home.bind(&session);
         session
@@ -187,6 +194,7 @@ impl Session {
             remote: None,
             over: Some(relations.clone()),
             followed: AtomicUsize::new(inner.followed.load(Ordering::Relaxed)),
+            viewer: Arc::clone(&inner.viewer),
         };
         (Self { inner: Arc::new(over) }, relations)
     }
@@ -253,6 +261,19 @@ impl Session {
     /// Waits until trainings that were cancelled have removed their checkpoints, at most so long.
     pub async fn settle(&self, most: std::time::Duration) {
         self.keepers().settle(most).await;
+    }
+
+    /// From now on this session runs the statements of a user, and sees the trainings that `viewer` does.
+    pub(crate) fn act_for(&self, viewer: Viewer) {
+        *self.inner.viewer.write() = viewer;
+    }
+
+    pub(crate) fn viewer(&self) -> Viewer {
+        self.inner.viewer.read().clone()
+    }
+
+    pub(crate) fn trainings(&self) -> &Arc<trainings::Trainings> {
+        self.inner.resources.trainings()
     }
 
     pub(crate) fn keepers(&self) -> &Arc<keeper::Keepers> {
@@ -339,6 +360,11 @@ impl Session {
                 Some(model) => show::versions(&model)?,
                 None => return Err(unknown_model(&name, &self.models().list().await?)),
             },
+            Statement::CancelTraining { run } => {
+                self.trainings().cancel(&run, &self.viewer()).await?;
+                return Ok(Execution::done());
+            }
+            Statement::ShowTraining => show::trainings(&self.trainings().seen_by(&self.viewer()))?,
             Statement::ShowModelFamilies => show::families()?,
             Statement::ShowDevices => show::devices(&self.devices().await)?,
             Statement::DescribeModel(reference) => {

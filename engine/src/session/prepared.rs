@@ -87,7 +87,7 @@ impl Prepared {
                     return train::schema(session, &resume::statement(session, name, *resume).await?).await;
                 }
                 Statement::ExplainTrain { analyze, train } => train::explain(session, train, *analyze).await?,
-                Statement::DropModel { .. } => return Ok(Arc::new(Schema::empty())),
+                Statement::DropModel { .. } | Statement::CancelTraining { .. } => return Ok(Arc::new(Schema::empty())),
                 // The rest shows what is in the warehouse, and is done at once.
                 _ => return Ok(session.start((**statement).clone()).await?.schema()),
             },

@@ -12,6 +12,7 @@ use sinew_ml::model::Model;
 use sinew_ml::params::ParamSpec;
 use sinew_ml::transform::Encoding;
 
+use super::trainings::Training;
 use crate::error::{Result, SinewError};
 use crate::warehouse::{ModelInfo, VersionInfo};
 
@@ -100,6 +101,22 @@ pub fn families() -> Result<RecordBatch> {
         ("task", texts(FAMILIES.iter().map(|f| Some(task(f.task()))))),
         ("options", texts(FAMILIES.iter().map(|f| Some(f.params().iter().map(option).collect::<Vec<_>>().join("\n"))))),
         ("doc", texts(FAMILIES.iter().map(|f| Some(f.doc())))),
+    ])
+}
+
+/// `SHOW TRAINING`: one row for each training that runs, the oldest first; no iteration before the first has ended.
+pub fn trainings(all: &[Arc<Training>]) -> Result<RecordBatch> {
+    let started: TimestampMillisecondArray = all.iter().map(|t| Some(t.started_ms)).collect();
+    let iterations: Int64Array = all.iter().map(|t| t.progress().map(|(iteration, _)| iteration)).collect();
+    let losses: Float64Array = all.iter().map(|t| t.progress().map(|(_, loss)| loss)).collect();
+    batch(vec![
+        ("run", texts(all.iter().map(|t| Some(&t.run)))),
+        ("model", texts(all.iter().map(|t| Some(&t.model)))),
+        ("user", texts(all.iter().map(|t| t.user.as_ref()))),
+        ("iteration", Arc::new(iterations)),
+        ("loss", Arc::new(losses)),
+        ("started_at", Arc::new(started.with_timezone("UTC"))),
+        ("statement", texts(all.iter().map(|t| Some(&t.statement)))),
     ])
 }
 

@@ -24,6 +24,7 @@ use super::execution::{Execution, ExecutionKind};
 use super::keeper::{Keeper, Place};
 use super::models::load_models;
 use super::resume::{self, Resumed};
+use super::trainings::Running;
 use crate::config::SessionOptions;
 use crate::error::{Result, SinewError};
 use crate::run::new_run;
@@ -63,6 +64,7 @@ async fn start(session: &Session, train: &TrainStatement, resumed: Option<Resume
         }
     }
     let (way, place) = way(session, train, resumed);
+    let run = way.run.clone();
     let plan = plan(session, train, way).await?;
     let steps = steps(&plan);
     keep_rows(session);
@@ -71,7 +73,8 @@ async fn start(session: &Session, train: &TrainStatement, resumed: Option<Resume
     let plan = frame.create_physical_plan().await?;
     let rows = Execution::of_plan(Arc::clone(&plan), execute_stream(plan, task)?);
     let keeper = place.map(|place| Keeper::start(session, place));
-    Ok(Report::new(session, &train.name, mode, rows, keeper)?.execution()?.with_steps(steps))
+    let running = session.trainings().begin(&run, &train.name, &train.text, session.viewer());
+    Ok(Report::new(session, &train.name, mode, rows, keeper, running)?.execution()?.with_steps(steps))
 }
 
 /// The most iterations that a training makes, as its options say.
@@ -119,18 +122,28 @@ struct Report {
     mode: PublishMode,
     rows: Execution,
     keeper: Option<Keeper>,
+    /// Its line in the list of trainings, until it has ended.
+    running: Option<Running>,
     artifact: usize,
     checkpoint: usize,
     shown: Vec<usize>,
 }
 
 impl Report {
-    fn new(session: &Session, model: &str, mode: PublishMode, rows: Execution, keeper: Option<Keeper>) -> Result<Self> {
+    fn new(
+        session: &Session,
+        model: &str,
+        mode: PublishMode,
+        rows: Execution,
+        keeper: Option<Keeper>,
+        running: Running,
+    ) -> Result<Self> {
         let schema = rows.schema();
         let column = |name| schema.index_of(name).map_err(|e| SinewError::Internal(e.to_string()));
         let (artifact, checkpoint) = (column(report::ARTIFACT)?, column(report::CHECKPOINT)?);
         let shown = (0..schema.fields().len()).filter(|i| *i != artifact && *i != checkpoint).collect();
-        Ok(Self { session: session.clone(), model: model.into(), mode, rows, keeper, artifact, checkpoint, shown })
+        let (session, model, running) = (session.clone(), model.into(), Some(running));
+        Ok(Self { session, model, mode, rows, keeper, running, artifact, checkpoint, shown })
     }
 
     fn execution(self) -> Result<Execution> {
@@ -144,7 +157,15 @@ impl Report {
 
     async fn next(&mut self) -> Option<Result<RecordBatch>> {
         loop {
-            let batch = match self.rows.next().await? {
+            let next = match &self.running {
+                Some(running) => tokio::select! {
+                    biased;
+                    () = running.training().cancelled() => return Some(Err(self.cancel())),
+                    next = self.rows.next() => next,
+                },
+                None => self.rows.next().await,
+            };
+            let batch = match next? {
                 Ok(batch) => self.pass(&batch).await,
                 Err(error) => Err(error),
             };
@@ -161,6 +182,13 @@ impl Report {
         }
     }
 
+    /// Ends the training as if its reader had gone: nothing is published, and no checkpoint stays.
+    fn cancel(&mut self) -> SinewError {
+        self.rows = Execution::done();
+        (self.keeper, self.running) = (None, None);
+        SinewError::Cancelled
+    }
+
     /// The rows that the reader gets of these; the last names the version, once the model is published.
     async fn pass(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let checkpoints = binary(batch, self.checkpoint)?;
@@ -172,12 +200,18 @@ impl Report {
             let rows = is_null(checkpoints).and_then(|rows| filter_record_batch(batch, &rows));
             reader = rows.map_err(|e| SinewError::Internal(e.to_string()))?;
         }
+        if let Some(running) = &self.running {
+            running.training().saw(&reader);
+        }
         let version = match binary(&reader, self.artifact)?.iter().flatten().next_back() {
             Some(model) => Some(publish(&self.session, &self.model, model, self.mode).await?),
             None => None,
         };
-        if let Some(keeper) = self.keeper.take_if(|_| version.is_some()) {
-            keeper.done().await;
+        if version.is_some() {
+            self.running = None;
+            if let Some(keeper) = self.keeper.take() {
+                keeper.done().await;
+            }
         }
         finish(&reader, &self.shown, version)
     }

@@ -124,6 +124,9 @@ fn of_ours(statement: &Statement) -> Need {
         need(Role::Train, "RETRAIN MODEL")
     } else if matches!(statement, Statement::DropModel { .. }) {
         need(Role::Train, "DROP MODEL")
+    } else if matches!(statement, Statement::CancelTraining { .. }) {
+        // What a user sees was started by the same user, or is shown to an administrator.
+        need(Role::Read, "CANCEL TRAINING")
     } else if let Statement::ExplainTrain { analyze, .. } = statement {
         if *analyze { need(Role::Train, "EXPLAIN ANALYZE TRAIN MODEL") } else { EXPLAIN }
     } else if matches!(
@@ -131,6 +134,7 @@ fn of_ours(statement: &Statement) -> Need {
         Statement::ShowModels { .. }
             | Statement::ShowVersions { .. }
             | Statement::ShowDevices
+            | Statement::ShowTraining
             | Statement::ShowModelFamilies
             | Statement::DescribeModel(_)
             | Statement::ShowCreateModel(_)
