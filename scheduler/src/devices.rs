@@ -38,7 +38,7 @@ async fn ask(jobs: &Arc<Jobs>, id: &str, context: Arc<TaskContext>) -> Result<Ve
     let rows = MemorySourceConfig::try_new_exec(&[vec![row.clone()]], row.schema(), None)?;
     let plan = Arc::new(GradientExec::new(rows, Parcel::Here(Arc::new(Pass::Devices))));
     jobs.members.place(&name, vec![id.into()]);
-    let job = Job { name: name.clone(), plan, context, deadline: Some(PATIENCE) };
+    let job = Job { name: name.clone(), plan, context, deadline: Some(PATIENCE), compressed: false };
     let ended = jobs.run(job).await;
     jobs.members.forget(&name);
     let Ended::Well(finished) = ended? else {

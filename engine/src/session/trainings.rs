@@ -178,7 +178,8 @@ mod tests {
             of_ann.training().cancelled().await;
             drop(of_ann);
         };
-        let (stopped, ()) = tokio::join!(all.cancel("1", &viewer("boss", true)), stops);
+        let boss = viewer("boss", true);
+        let (stopped, ()) = tokio::join!(all.cancel("1", &boss), stops);
         stopped?;
         assert_eq!(seen(&Viewer::default()), ["2"]);
         Ok(())
