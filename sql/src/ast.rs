@@ -122,6 +122,8 @@ pub struct TrainStatement {
     pub options: Vec<(String, ParamValue)>,
     /// Whether an interrupted run of the same statement goes on, where there is one.
     pub resume: bool,
+    /// Whether the statement returns at once, and the training goes on by itself.
+    pub background: bool,
     /// What is trained on.
     pub query: QuerySource,
     /// The statement as written.

@@ -45,6 +45,7 @@ struct Clauses {
     options: Option<options::Options>,
     query: Option<QuerySource>,
     resume: Option<()>,
+    background: Option<()>,
     refused: Option<NotYet>,
     /// Clauses seen that keep no value.
     seen: Vec<&'static str>,
@@ -105,6 +106,8 @@ impl Clauses {
             Ok(())
         } else if at.take_word("RESUME") {
             set(&mut self.resume, (), "RESUME", position)
+        } else if at.take_word("ASYNC") {
+            set(&mut self.background, (), "ASYNC", position)
         } else if at.take_word("OPTIONS") {
             let options = options::parse(at)?;
             set(&mut self.options, options, "OPTIONS", position)
@@ -134,8 +137,6 @@ impl Clauses {
                 at.model_ref()?;
             }
             ("WARM START", "leave it out to train from the start")
-        } else if at.take_word("ASYNC") {
-            ("ASYNC", "leave it out; the statement returns when the model is trained")
         } else if at.take_words(&["NOT", "DEFAULT"]) {
             ("NOT DEFAULT", "train under another name to keep the default version as it is")
         } else {
@@ -240,7 +241,8 @@ impl Clauses {
     }
 
     fn finish(self, at: &Cursor<'_, '_>, start: usize, name: String, spelling: Spelling) -> Parsed {
-        let Clauses { mut family, mut labels, weight, mut split, options, query, resume, refused, seen } = self;
+        let Clauses { mut family, mut labels, weight, mut split, options, query, resume, background, refused, seen } =
+            self;
         let options = options.unwrap_or_default();
         if let Some((value, position)) = options.family {
             set(&mut family, value, "the family (USING and option model_type)", position)?;
@@ -277,6 +279,7 @@ impl Clauses {
             split,
             options: options.rest,
             resume: resume.is_some(),
+            background: background.is_some(),
             query,
             text: at.source.slice(start..at.range.end).to_string(),
             position: at.source.at(start).token.span.start.into(),

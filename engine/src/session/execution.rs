@@ -37,6 +37,8 @@ pub struct Execution {
     schema: SchemaRef,
     stream: BoxStream<'static, Result<RecordBatch>>,
     steps: Option<u64>,
+    /// The run of a training.
+    run: Option<String>,
 }
 
 impl std::fmt::Debug for Execution {
@@ -50,7 +52,7 @@ impl Execution {
     pub fn new(kind: ExecutionKind, schema: SchemaRef, stream: BoxStream<'static, Result<RecordBatch>>) -> Self {
         let stream = AssertUnwindSafe(stream).catch_unwind();
         let stream = stream.map(|item| item.unwrap_or_else(|panic| Err(SinewError::from_panic(&*panic))));
-        Self { kind, schema, stream: stream.boxed(), steps: None }
+        Self { kind, schema, stream: stream.boxed(), steps: None, run: None }
     }
 
     /// A result without columns.
@@ -80,6 +82,16 @@ impl Execution {
     /// The same result, of a training that makes at most so many iterations.
     pub(crate) fn with_steps(self, steps: Option<u64>) -> Self {
         Self { steps, ..self }
+    }
+
+    /// The same result, of the training that is called so.
+    pub(crate) fn with_run(self, run: String) -> Self {
+        Self { run: Some(run), ..self }
+    }
+
+    /// The run of a training; `None` for other statements.
+    pub(crate) fn run(&self) -> Option<&str> {
+        self.run.as_deref()
     }
 
     /// The most iterations that a training makes; `None` for other statements.

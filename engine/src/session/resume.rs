@@ -63,7 +63,7 @@ pub async fn statement(session: &Session, name: &str, resume: bool) -> Result<Tr
     train.name = name.into();
     // The model exists; this adds a version.
     train.spelling = Spelling::Train;
-    train.resume = false;
+    (train.resume, train.background) = (false, false);
     Ok(train)
 }
 

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, BinaryArray, Int64Array, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::{filter_record_batch, is_null};
-use datafusion::arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
@@ -35,7 +35,52 @@ use crate::warehouse::{Artifact, PublishMode};
 pub async fn run(session: &Session, train: &TrainStatement) -> Result<Execution> {
     let train = &crate::plans::as_sql(session, train).await;
     let resumed = if train.resume { resume::same(session, train).await? } else { None };
-    go_on(session, train, resumed).await
+    if train.background {
+        allowed(session)?;
+    }
+    let execution = go_on(session, train, resumed).await?;
+    match execution.kind() {
+        ExecutionKind::Training if train.background => in_background(train, execution),
+        _ => Ok(execution),
+    }
+}
+
+/// Trainings of one user that may go on by themselves.
+const MOST_BACKGROUND: usize = 8;
+
+fn allowed(session: &Session) -> Result<()> {
+    let viewer = session.viewer();
+    let own = session.trainings().seen_by(&viewer).iter().filter(|training| training.user == viewer.user).count();
+    if own < MOST_BACKGROUND {
+        return Ok(());
+    }
+    Err(SinewError::TooMany {
+        what: format!("{MOST_BACKGROUND} trainings of one user, for one more that goes on by itself,"),
+        hint: "wait for one (SHOW TRAINING), or stop one (CANCEL TRAINING 'run')".into(),
+    })
+}
+
+/// What a training that goes on by itself returns at once.
+fn background_schema() -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    Arc::new(Schema::new(vec![text("model"), text("run"), text("state")]))
+}
+
+/// Leaves a training to itself. It ends with the process, if nothing else ends it.
+fn in_background(train: &TrainStatement, mut rows: Execution) -> Result<Execution> {
+    let (model, run) = (train.name.clone(), rows.run().unwrap_or_default().to_string());
+    let columns = [model.clone(), run.clone(), "running".into()];
+    let columns = columns.map(|text| Arc::new(StringArray::from(vec![text])) as ArrayRef);
+    tokio::spawn(async move {
+        while let Some(batch) = rows.next().await {
+            if let Err(error) = batch {
+                log::warn!("the training {run} of '{model}', which went on by itself, failed: {error}");
+                return;
+            }
+        }
+        log::info!("the training {run} of '{model}', which went on by itself, has ended");
+    });
+    Ok(Execution::of_batch(RecordBatch::try_new(background_schema(), columns.to_vec())?))
 }
 
 /// As [`run`], from where an earlier run was interrupted, if it was.
@@ -74,7 +119,7 @@ async fn start(session: &Session, train: &TrainStatement, resumed: Option<Resume
     let rows = Execution::of_plan(Arc::clone(&plan), execute_stream(plan, task)?);
     let keeper = place.map(|place| Keeper::start(session, place));
     let running = session.trainings().begin(&run, &train.name, &train.text, session.viewer());
-    Ok(Report::new(session, &train.name, mode, rows, keeper, running)?.execution()?.with_steps(steps))
+    Ok(Report::new(session, &train.name, mode, rows, keeper, running)?.execution()?.with_steps(steps).with_run(run))
 }
 
 /// The most iterations that a training makes, as its options say.
@@ -235,7 +280,7 @@ pub async fn explain(session: &Session, train: &TrainStatement, analyze: bool) -
 /// The columns of the report of a training, once it is known that it can be planned.
 pub async fn schema(session: &Session, train: &TrainStatement) -> Result<SchemaRef> {
     plan(session, train, Way::default()).await?;
-    Ok(report_schema())
+    Ok(if train.background { background_schema() } else { report_schema() })
 }
 
 /// The columns of the report of every training.

@@ -184,4 +184,35 @@ mod tests {
         assert_eq!(seen(&Viewer::default()), ["2"]);
         Ok(())
     }
+
+    #[tokio::test]
+    async fn a_training_goes_on_by_itself() -> Result<()> {
+        let session = crate::Session::embedded(crate::SessionOptions::in_memory())?;
+        let rows = "AS SELECT sin(value) AS x, value % 2 AS y FROM generate_series(1, 600) t(value)";
+        let train = |model: &str, options: &str| {
+            format!("TRAIN MODEL {model} USING logistic_regression PREDICT y OPTIONS ({options}) ASYNC {rows}")
+        };
+        let started = session.sql(&train("m", "max_iter = 3")).collect().await?;
+        let text = |batch: &RecordBatch, at: usize| batch.column(at).as_string::<i32>().value(0).to_string();
+        let names: Vec<String> = started[0].schema().fields().iter().map(|field| field.name().clone()).collect();
+        assert_eq!(names, ["model", "run", "state"]);
+        assert_eq!((text(&started[0], 0), text(&started[0], 2)), ("m".into(), "running".into()));
+        while session.models().find("m").await?.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // A user has so many of them at a time, and stops them by their runs.
+        let mut runs = Vec::new();
+        for model in 0..8 {
+            let endless = train(&format!("n{model}"), "solver = 'sgd', max_iter = 1000000, tol = 0");
+            runs.push(text(&session.sql(&endless).collect().await?[0], 1));
+        }
+        let one_more = session.sql(&train("more", "max_iter = 1")).collect().await;
+        assert!(one_more.is_err_and(|error| error.to_string().starts_with("SINEW-3307: the limit of 8 trainings")));
+        for run in runs {
+            session.sql(&format!("CANCEL TRAINING '{run}'")).collect().await?;
+        }
+        session.sql(&train("more", "max_iter = 1")).collect().await?;
+        assert!(session.models().find("n0").await?.is_none());
+        Ok(())
+    }
 }

@@ -22,6 +22,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, T
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::RwLock;
 use url::Url;
 
@@ -136,8 +137,16 @@ impl TableProvider for ManagedTable {
         match self.files(&manifest, options)? {
             Some(files) => {
                 // All files are looked at, so that one that is missing is noticed; the limit comes after.
-                let plan = files.scan(state, projection, filters, None).await?;
-                self.complete(&manifest, &plan)?;
+                let plan = match files.scan(state, projection, filters, None).await {
+                    Ok(plan) => plan,
+                    Err(error) => {
+                        // A file that is not whole has no footer to read: what it is says more than that.
+                        let store = state.runtime_env().object_store(&self.store)?;
+                        self.complete(&manifest, &self.looked_at(&manifest, store.as_ref()).await)?;
+                        return Err(error);
+                    }
+                };
+                self.complete(&manifest, &scanned(&plan)?)?;
                 Ok(limit.and_then(|limit| plan.with_fetch(Some(limit))).unwrap_or(plan))
             }
             None => {
@@ -152,17 +161,23 @@ impl TableProvider for ManagedTable {
 }
 
 impl ManagedTable {
-    /// Sees that a plan reads every file of the manifest: a listing says nothing of a file that is not there.
-    fn complete(&self, manifest: &Manifest, plan: &Arc<dyn ExecutionPlan>) -> DataFusionResult<()> {
+    /// The sizes of the manifest's files, of those that are there.
+    async fn looked_at(&self, manifest: &Manifest, store: &dyn ObjectStore) -> HashMap<String, u64> {
         let mut found = HashMap::new();
-        plan.apply(|node| {
-            let source = node.downcast_ref::<DataSourceExec>().map(DataSourceExec::data_source);
-            if let Some(scan) = source.and_then(|source| source.downcast_ref::<FileScanConfig>()) {
-                let files = scan.file_groups.iter().flat_map(FileGroup::iter);
-                found.extend(files.map(|file| (file.object_meta.location.as_ref().to_string(), file.object_meta.size)));
+        for file in &manifest.files {
+            let path = format!("{}/{}", self.folder, file.path);
+            if let Ok(parsed) = Path::parse(&path)
+                && let Ok(meta) = store.head(&parsed).await
+            {
+                found.insert(path, meta.size);
             }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
+        }
+        found
+    }
+
+    /// Sees that every file of the manifest is among those found, with their sizes: a listing says nothing of a file
+    /// that is not there.
+    fn complete(&self, manifest: &Manifest, found: &HashMap<String, u64>) -> DataFusionResult<()> {
         for file in &manifest.files {
             let path = format!("{}/{}", self.folder, file.path);
             let reason = match found.get(&path) {
@@ -177,6 +192,20 @@ impl ManagedTable {
         }
         Ok(())
     }
+}
+
+/// The files that a plan reads, and their sizes.
+fn scanned(plan: &Arc<dyn ExecutionPlan>) -> DataFusionResult<HashMap<String, u64>> {
+    let mut found = HashMap::new();
+    plan.apply(|node| {
+        let source = node.downcast_ref::<DataSourceExec>().map(DataSourceExec::data_source);
+        if let Some(scan) = source.and_then(|source| source.downcast_ref::<FileScanConfig>()) {
+            let files = scan.file_groups.iter().flat_map(FileGroup::iter);
+            found.extend(files.map(|file| (file.object_meta.location.as_ref().to_string(), file.object_meta.size)));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
 }
 
 /// The address of one object; its path is taken as it is, without patterns.

@@ -508,7 +508,7 @@ impl Run {
         let profile = self.entry.fitted()?.profile;
         let different = profile.repeats.different(profile.rows);
         let (held, sharded) = (matches!(frozen.split, SplitRule::Hash(_)), self.spec.shards().is_some_and(|n| n > 1));
-        if different * 2 > profile.rows || !(held || sharded) {
+        if different * 4 > profile.rows || !(held || sharded) {
             return None;
         }
         let mut text =
