@@ -7,6 +7,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array
 use datafusion::arrow::compute::{filter_record_batch, is_null};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
@@ -80,7 +81,8 @@ fn in_background(train: &TrainStatement, mut rows: Execution) -> Result<Executio
         }
         log::info!("the training {run} of '{model}', which went on by itself, has ended");
     });
-    Ok(Execution::of_batch(RecordBatch::try_new(background_schema(), columns.to_vec())?))
+    let started = RecordBatch::try_new(background_schema(), columns.to_vec()).map_err(DataFusionError::from)?;
+    Ok(Execution::of_batch(started))
 }
 
 /// As [`run`], from where an earlier run was interrupted, if it was.

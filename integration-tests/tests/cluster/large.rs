@@ -5,20 +5,22 @@ use sinew_integration_tests::{run, weights};
 
 use crate::support::{FAMILIES, Rows, expected};
 
-async fn same(cluster: &Cluster, training: &str) {
+/// Trains the model `m` of a statement on a cluster, under another name, and in one process.
+async fn same(cluster: &Cluster, name: &str, training: &str) {
     let session = cluster.session().await;
-    run(&session, training).await.unwrap_or_else(|e| panic!("{training}\n{e}"));
-    assert!(weights(&cluster.warehouse(), "m") == expected(training).await, "{training}");
+    let renamed = training.replace("MODEL m ", &format!("MODEL {name} "));
+    run(&session, &renamed).await.unwrap_or_else(|e| panic!("{renamed}\n{e}"));
+    assert!(weights(&cluster.warehouse(), name) == expected(training).await, "{training}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partials_that_executors_merge_come_to_the_same_model() {
     let rows = Rows::new(6_000, 6).await;
     let cluster = Cluster::with(4, &["--merge-bytes", "1"]);
-    for family in [FAMILIES[1], FAMILIES[2]] {
+    for (family, name) in [(FAMILIES[1], "two_classes"), (FAMILIES[2], "three_classes")] {
         let label = family.split(" PREDICT ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
         let training = format!("TRAIN MODEL m USING {family} AS SELECT a, b, c, d, {label} FROM ({})", rows.query());
-        same(&cluster, &training).await;
+        same(&cluster, name, &training).await;
     }
 }
 
@@ -30,6 +32,6 @@ async fn parameters_that_travel_by_their_address() {
     let options = "OPTIONS (hidden_units = [256, 160], max_iter = 2, shards = 2, batch_size = 500)";
     let network = format!("mlp_classifier PREDICT class SPLIT NONE {options}");
     let training = format!("TRAIN MODEL m USING {network} AS SELECT a, b, c, d, class FROM ({})", rows.query());
-    same(&cluster, &training).await;
+    same(&cluster, "large", &training).await;
     crate::support::no_runs(&cluster).await;
 }
