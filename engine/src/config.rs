@@ -79,7 +79,7 @@ pub static OPTIONS: [OptionSpec; 33] = [
         kind: OptionKind::Text,
         default: "auto",
         at_start: false,
-        doc: "Where trainings run that do not say: auto, cpu, gpu, or the name of an adapter (gpu.md).",
+        doc: "Where trainings and predictions run that do not say: auto, cpu, gpu, or the name of an adapter (gpu.md).",
     },
     OptionSpec {
         name: "gpu_memory_limit",

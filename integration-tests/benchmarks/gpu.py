@@ -46,15 +46,18 @@ def line(name, took, size, operations):
     print(f"{name:42} {took * 1e3:12.3f} {size / took / 1e9:12.1f} {operations / took / 1e9:12.1f}")
 
 
-def network_step(hidden, batch, rows):
-    """A step of Adam over a batch of resident rows."""
-    layers = [784, *hidden, 10]
+def network(layers):
     parts = []
     for a, b in zip(layers, layers[1:]):
         parts += [torch.nn.Linear(a, b), torch.nn.ReLU()]
-    net = torch.nn.Sequential(*parts[:-1]).to(device())
-    x, y = torch.randn(rows, 784, device=device()), torch.randint(0, 10, (rows,), device=device())
-    rule = torch.optim.Adam(net.parameters())
+    return torch.nn.Sequential(*parts[:-1]).to(device()), sum(a * b for a, b in zip(layers, layers[1:]))
+
+
+def network_step(layers, batch, rows):
+    """A step over a batch of resident rows, of the rule that `gpu_bench` takes."""
+    net, products = network(layers)
+    x, y = torch.randn(rows, layers[0], device=device()), torch.randint(0, 10, (rows,), device=device())
+    rule = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, nesterov=True)
 
     def step():
         chosen = torch.randint(0, rows, (batch,), device=device())
@@ -62,8 +65,19 @@ def network_step(hidden, batch, rows):
         torch.nn.functional.cross_entropy(net(x[chosen]), y[chosen]).backward()
         rule.step()
 
-    products = sum(a * b for a, b in zip(layers, layers[1:]))
-    return step, 4.0 * batch * 784, 6.0 * batch * products
+    return step, 4.0 * batch * layers[0], batch * (6.0 * products - 2.0 * layers[0] * layers[1])
+
+
+def scores(layers, rows):
+    """Scores of rows in the host's memory, back in it."""
+    net, products = network(layers)
+    x = torch.randn(rows, layers[0])
+
+    def score():
+        with torch.no_grad():
+            net(x.to(device())).cpu()
+
+    return score, 4.0 * rows * layers[0], 2.0 * rows * products
 
 
 def kernels_of_torch(scale):
@@ -85,9 +99,13 @@ def kernels_of_torch(scale):
     x, y, w = torch.randn(rows, 64, device=on), torch.randint(0, 2, (rows,), device=on).float(), torch.randn(64, device=on)
     line("logistic gradient, 64 columns", seconds(lambda: x.T @ (torch.sigmoid(x @ w) - y)), 4.0 * rows * 64, 4.0 * rows * 64)
     del x, y
-    hidden, batch = [max(1024 >> scale, 16)] * 2, max(8192 >> scale, 64)
-    step, size, operations = network_step(hidden, batch, 4 * batch)
-    line(f"network step 784-{hidden[0]}-{hidden[1]}-10, batch {batch}", seconds(step, 20), size, operations)
+    inputs, units, batch = [max(size >> scale, 16) for size in (784, 1024, 8192)]
+    layers = [inputs, units, units, 10]
+    shape = "-".join(map(str, layers))
+    step, size, operations = network_step(layers, batch, 4 * batch)
+    line(f"network step {shape}, batch {batch}", seconds(step, 20), size, operations)
+    score, size, operations = scores(layers, 8 * batch)
+    line(f"scores of {shape}, {8 * batch} rows", seconds(score), size, operations)
 
 
 def table(folder, rows, columns):

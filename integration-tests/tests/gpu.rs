@@ -106,6 +106,24 @@ async fn agree(session: &Session, from: &str, cluster: bool) {
         }
         let described = texts(&run(session, &format!("DESCRIBE MODEL gpu{i}")).await.unwrap(), "value").join("\n");
         assert!(described.contains("computed in single precision on gpu ("), "{cluster} {described}");
+        metrics_agree(session, &format!("cpu{i}"), from).await;
+    }
+}
+
+/// The metrics of one model over scores of both devices.
+async fn metrics_agree(session: &Session, model: &str, from: &str) {
+    let mut metrics = Vec::new();
+    for device in ["cpu", "gpu"] {
+        let sql = format!("SELECT * FROM ML.EVALUATE(MODEL {model}, TABLE {from}, STRUCT('{device}' AS device))");
+        metrics.push(numbers(&run(session, &sql).await.unwrap_or_else(|e| panic!("{sql}\n{e}"))));
+        let plan = texts(&run(session, &format!("EXPLAIN ANALYZE {sql}")).await.unwrap(), "plan").join("\n");
+        let there = plan.contains("ScoreExec: scores[") && plan.contains(&format!("device={device}"));
+        assert!(there, "{plan}");
+    }
+    assert!(metrics[0].len() == metrics[1].len() && metrics[0].len() >= 4, "{metrics:?}");
+    for (a, b) in metrics[0].iter().zip(&metrics[1]) {
+        // A row on the border between two classes may change sides.
+        assert!((a - b).abs() <= 2e-4 * a.abs().max(1.0) || (a.is_nan() && b.is_nan()), "{model}: {metrics:?}");
     }
 }
 
@@ -130,6 +148,7 @@ async fn networks_agree(session: &Session) {
             let batches = evaluated.unwrap_or_else(|e| panic!("{e}"));
             accuracy.push(number(batches[0].column_by_name("accuracy").unwrap().as_ref(), 0));
         }
+        metrics_agree(session, "net_gpu", "digits").await;
         assert!(accuracy[0] > 0.8 && (accuracy[0] - accuracy[1]).abs() < 0.03, "{solver}: {accuracy:?}");
         let described = texts(&run(session, "DESCRIBE MODEL net_gpu").await.unwrap(), "value").join("\n");
         assert!(described.contains("computed in single precision on gpu ("), "{described}");
@@ -224,6 +243,46 @@ async fn explain_analyze_says_what_a_gpu_cost() {
     }
     let cpu = analyze("cpu").await;
     assert!(cpu.contains("cpu_calls=") && !cpu.contains("gpu_calls"), "{cpu}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn predictions_run_where_the_call_the_session_or_the_model_says() {
+    if !there_is_one() {
+        return;
+    }
+    let session = session();
+    run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    run(&session, &statement("m", TRAININGS[2], "cpu", "rows")).await.unwrap();
+    run(&session, &statement("g", TRAININGS[2], "gpu", "rows")).await.unwrap();
+    let plan = async |sql: &str| {
+        let found = run(&session, &format!("EXPLAIN ANALYZE {sql}")).await.unwrap_or_else(|e| panic!("{sql}\n{e}"));
+        texts(&found, "plan").join("\n")
+    };
+    let by_call = plan("SELECT * FROM ML.PREDICT(MODEL m, TABLE rows, STRUCT('gpu' AS device))").await;
+    assert!(by_call.contains("device=gpu (") && by_call.contains("[device = 'gpu']"), "{by_call}");
+    for name in ["gpu_calls=", "gpu_uploaded_bytes=", "gpu_busy=", "gpu_fallbacks=0", "cpu_calls=0"] {
+        assert!(by_call.contains(name), "no {name} in {by_call}");
+    }
+    let usual = "SELECT PREDICT(m, *), PREDICT_PROBA(m, 1, *) FROM rows";
+    assert!(plan(usual).await.contains("[device = 'cpu']"));
+    let by_model = plan("SELECT avg(PREDICT_PROBA(g, 2, *)) FROM rows WHERE PREDICT(g, *) = 1").await;
+    assert!(by_model.contains("device=gpu (") && by_model.contains("gpu_calls="), "{by_model}");
+    run(&session, "SET sinew.device = 'cpu'").await.unwrap();
+    let by_session = plan("SELECT PREDICT(g, *) FROM rows").await;
+    assert!(by_session.contains("device=cpu (") && !by_session.contains("gpu_calls="), "{by_session}");
+    // The same rows, one by one.
+    let rows = |device: &str| {
+        format!(
+            "SELECT a, b, c, predicted_class FROM ML.PREDICT(MODEL m, TABLE rows, STRUCT('{device}' AS device)) \
+             ORDER BY a, b, c"
+        )
+    };
+    let [cpu, gpu] = [run(&session, &rows("cpu")).await.unwrap(), run(&session, &rows("gpu")).await.unwrap()];
+    let (cpu, gpu) = (texts(&cpu, "predicted_class"), texts(&gpu, "predicted_class"));
+    let other = cpu.iter().zip(&gpu).filter(|(a, b)| a != b).count();
+    assert!(cpu.len() == 12_000 && gpu.len() == 12_000 && other <= 2, "{other} rows differ");
+    let wrong = run(&session, "SELECT * FROM ML.PREDICT(MODEL m, TABLE rows, STRUCT('none' AS device))").await;
+    assert!(wrong.unwrap_err().contains("SINEW-2015"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! What a device of this machine does: copies, a matrix product, and the passes of trainings over resident rows,
-//! each beside what one thread of the processor needs for it.
+//! each beside what one thread of the processor needs for it. `of copy` is the part of the bandwidth of a copy that the
+//! rows are read with, `of product` the part of the product's operations a second.
 //!
 //! ```text
 //! cargo run --release -p sinew-ml --example gpu_bench -- [--scale N] [--adapter NAME]
@@ -138,6 +139,32 @@ fn fold_of(case: &Case) -> Result<Fold, Box<dyn Error>> {
     })
 }
 
+/// How the rows of the table are printed.
+struct Line {
+    /// Bytes a second of a copy, read and written.
+    copied: f64,
+    /// Operations a second of the product.
+    product: f64,
+}
+
+impl Line {
+    const HEAD: &str = "                                              device ms         GB/s  of copy      GFLOP/s  of product    1 thread ms";
+
+    fn print(&self, name: &str, seconds: f64, bytes: f64, operations: f64, cpu: Option<f64>) {
+        let (rate, work) = (bytes / seconds, operations / seconds);
+        let part = |of: f64, known: bool| if known { format!("{:.0} %", 100.0 * of) } else { String::new() };
+        let cpu = cpu.map_or(String::new(), |cpu| format!("{:.2}", cpu * 1e3));
+        println!(
+            "{name:42} {:12.3} {:12.1} {:>8} {:12.1} {:>11} {cpu:>14}",
+            seconds * 1e3,
+            rate / 1e9,
+            part(rate / self.copied, true),
+            work / 1e9,
+            part(work / self.product, operations > 0.0),
+        );
+    }
+}
+
 fn option(name: &str) -> Option<String> {
     let mut arguments = std::env::args();
     arguments.find(|argument| argument == name)?;
@@ -154,15 +181,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if adapter.software {
         println!("This adapter is software: the numbers say that kernels run, not how fast a GPU is.");
     }
-    println!("{:42} {:>12} {:>12} {:>12} {:>14}", "", "device ms", "GB/s", "GFLOP/s", "1 thread ms");
+    println!("{}", Line::HEAD);
     let bytes = (1u64 << 30 >> (2 * scale).min(10)).max(1 << 20);
     let copied = gpu.copy_rate(bytes, 10).await.map_err(|e| e.to_string())?;
-    let line = |name: &str, seconds: f64, bytes: f64, operations: f64, cpu: Option<f64>| {
-        let cpu = cpu.map_or(String::new(), |cpu| format!("{:14.2}", cpu * 1e3));
-        let (rate, work) = (bytes / seconds / 1e9, operations / seconds / 1e9);
-        println!("{name:42} {:12.3} {rate:12.1} {work:12.1} {cpu:>14}", seconds * 1e3);
-    };
-    line("copy, bytes read and written", 2.0 * bytes as f64 / copied, 2.0 * bytes as f64, 0.0, None);
+    let mut line = Line { copied, product: f64::INFINITY };
+    line.print("copy, bytes read and written", 2.0 * bytes as f64 / copied, 2.0 * bytes as f64, 0.0, None);
     let edge = (8192usize >> scale).max(128);
     let values: Vec<f32> = (0..edge * edge).map(|i| number(i, 5) as f32).collect();
     let words = |e: sinew_ml::gpu::Refusal| e.to_string();
@@ -176,7 +199,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         best = best.min(since.elapsed().as_secs_f64());
     }
     let cube = (edge as f64).powi(3);
-    line(&format!("matrix product of {edge}, f32"), best, 12.0 * (edge * edge) as f64, 2.0 * cube, None);
+    line.product = 2.0 * cube / best;
+    line.print(&format!("matrix product of {edge}, f32"), best, 12.0 * (edge * edge) as f64, 2.0 * cube, None);
     for case in cases((1usize << 24) >> (2 * scale).min(14)) {
         let fold = fold_of(&case)?;
         let batches = batches(&case)?;
@@ -196,14 +220,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Cpu::new().fold_blocks(&fold, &part, &mut Partial::empty(&fold))?;
         let cpu = since.elapsed().as_secs_f64() * case.rows as f64 / rows as f64;
         let numbers = (case.rows * case.columns) as f64;
-        line(case.name, best, 4.0 * numbers, case.operations * numbers, Some(cpu));
-        println!(
-            "{:42} {:12.3} {:12.1}",
-            "  the first pass, upload included",
-            first * 1e3,
-            4.0 * numbers / first / 1e9
-        );
+        line.print(case.name, best, 4.0 * numbers, case.operations * numbers, Some(cpu));
+        line.print("  the first pass, upload included", first, 4.0 * numbers, 0.0, None);
     }
-    network::measure(&gpu, scale).await?;
+    network::steps(&gpu, scale, &line).await?;
+    network::scores(&gpu, scale, &line).await?;
     Ok(())
 }

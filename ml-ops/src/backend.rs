@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::ops::{AddAssign, Sub};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -9,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::block::Block;
 use crate::error::Result;
 use crate::fold::Fold;
+use crate::kernels::{Scores, Scoring, scores};
 use crate::partial::Partial;
 
-/// A processor that runs folds over resident blocks. How blocks are cut into tiles is its own business.
+/// A processor that runs folds over resident blocks, and scores rows. How blocks are cut into tiles is its own business.
 #[async_trait]
 pub trait Backend: Debug + Send + Sync {
     /// What reports and plans call it, such as `cpu (avx2)`.
@@ -27,6 +29,18 @@ pub trait Backend: Debug + Send + Sync {
     /// # Errors
     /// When a block does not have the fold's layout.
     async fn fold(&self, fold: &Fold, blocks: &[Block], into: &mut Partial) -> Result<Ran>;
+
+    /// The scores of every row of each block, whatever its role; on the calling thread, unless a backend has a device.
+    ///
+    /// # Errors
+    /// When the kernel has no scores, or a block does not have the layout.
+    async fn score(&self, scoring: &Arc<Scoring>, blocks: &[Block]) -> Result<(Vec<Scores>, Ran)> {
+        let mut found = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            found.push(scores(scoring, block)?);
+        }
+        Ok((found, Ran { device: self.name().into(), ..Ran::default() }))
+    }
 }
 
 /// What calls of a GPU cost.

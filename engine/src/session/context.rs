@@ -19,9 +19,9 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use sinew_ml::device::Devices;
+use sinew_ml::device::{Device, Devices};
 use sinew_ml::kernels::Cpu;
-use sinew_ml::operators::{Local, TrainPlanner};
+use sinew_ml::operators::{LiftScores, Local, ScorePlanner, TrainPlanner};
 use sinew_ml::runtime::{StepRunner, TrainRuntime};
 use sinew_ml::store::BlockStore;
 
@@ -65,11 +65,18 @@ impl QueryPlanner for Planner {
         }
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
             Arc::new(TrainPlanner),
+            Arc::new(ScorePlanner { usual: usual_device }),
             Arc::new(WritePlanner),
             Arc::new(CopyPlanner),
         ]);
         planner.create_physical_plan(plan, state).await
     }
+}
+
+/// The device of statements that do not say, as `SET sinew.device` says now.
+fn usual_device(config: &SessionConfig) -> sinew_ml::Result<Device> {
+    let options = config.options().extensions.get::<SessionOptions>();
+    options.map_or(Ok(Device::Auto), |options| Device::parse(options.device()))
 }
 
 /// What the process that hosts sessions brings: where their plans run.
@@ -245,10 +252,10 @@ impl Resources {
             .with_runtime_env(Arc::clone(&self.runtime))
             .with_default_features()
             .with_catalog_list(Arc::new(catalogs));
-        if !self.host.logical_rules.is_empty() {
-            let rules = self.host.logical_rules.iter().cloned().chain(Optimizer::default().rules);
-            state = state.with_optimizer_rules(rules.collect());
-        }
+        let mut logical = self.host.logical_rules.clone();
+        logical.extend(Optimizer::default().rules);
+        logical.push(Arc::new(LiftScores));
+        state = state.with_optimizer_rules(logical);
         let mut rules = PhysicalOptimizer::default().rules;
         let joined = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
         rules.splice(joined..joined, self.host.join_rules.iter().cloned());

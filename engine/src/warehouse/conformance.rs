@@ -38,6 +38,7 @@ pub fn sample(run: &str) -> Result<Artifact> {
         stop_reason: "one pass is exact".into(),
         metrics: vec![("r2_score".into(), Some(0.5))],
         processor: None,
+        device: None,
         warnings: vec![],
     };
     let manifest = serde_json::to_vec_pretty(&manifest).map_err(|e| SinewError::Internal(e.to_string()))?;

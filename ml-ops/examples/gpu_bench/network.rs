@@ -1,4 +1,4 @@
-//! Steps of a network over resident rows.
+//! Steps of a network over resident rows, and its scores of rows that are uploaded for it.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,9 +9,11 @@ use sinew_ml::block::{Block, HASH, LABEL};
 use sinew_ml::exact::Grid;
 use sinew_ml::fold::{Fold, Kernel, Layout, RoleSet, mix, uniform};
 use sinew_ml::gpu::Gpu;
-use sinew_ml::kernels::Cpu;
+use sinew_ml::kernels::{self, Cpu, Scoring};
 use sinew_ml::network::{Activation, Head, Network, Rule, Steps, Work};
 use sinew_ml::partial::Partial;
+
+use super::Line;
 
 /// Columns, units of each of two hidden layers, classes, and rows of a batch, at full size.
 const INPUTS: usize = 784;
@@ -25,11 +27,17 @@ fn number(i: usize, salt: u64) -> f64 {
     uniform(mix(i as u32, salt)) - 0.5
 }
 
-/// Prints the time of one step on the device and on one thread of the processor; each step of `scale` halves every
-/// size.
-pub async fn measure(gpu: &Gpu, scale: u32) -> Result<(), Box<dyn Error>> {
+/// The network and `batches` batches of rows; each step of `scale` halves every size.
+struct Sample {
+    network: Network,
+    layout: Layout,
+    batch: usize,
+    rows: RecordBatch,
+}
+
+fn sample(scale: u32, batches: usize) -> Result<Sample, Box<dyn Error>> {
     let [inputs, units, batch] = [INPUTS, UNITS, BATCH].map(|size| (size >> scale).max(16));
-    let rows = 4 * batch;
+    let rows = batches * batch;
     let mut columns: Vec<(String, ArrayRef)> = (0..inputs)
         .map(|j| {
             let values = (0..rows).map(|i| number(i, j as u64) as f32);
@@ -39,8 +47,6 @@ pub async fn measure(gpu: &Gpu, scale: u32) -> Result<(), Box<dyn Error>> {
     let class = |i: usize| mix(i as u32, 98) as u32 % CLASSES as u32;
     columns.push((LABEL.into(), Arc::new(UInt32Array::from_iter_values((0..rows).map(class)))));
     columns.push((HASH.into(), Arc::new(UInt32Array::from_iter_values(0..rows as u32))));
-    let kept = RecordBatch::try_from_iter(columns)?;
-    let block = Block::from_batch(&kept)?;
     let network = Network {
         shift: vec![0.0; inputs],
         scale: vec![1.0; inputs],
@@ -49,6 +55,15 @@ pub async fn measure(gpu: &Gpu, scale: u32) -> Result<(), Box<dyn Error>> {
         activation: Activation::Relu,
         head: Head::Softmax,
     };
+    let layout = Layout::new((0..inputs).map(|_| None));
+    Ok(Sample { network, layout, batch, rows: RecordBatch::try_from_iter(columns)? })
+}
+
+/// Prints the time of one step on the device and on one thread of the processor.
+pub async fn steps(gpu: &Gpu, scale: u32, line: &Line) -> Result<(), Box<dyn Error>> {
+    let Sample { network, layout, batch, rows } = sample(scale, 4)?;
+    let (inputs, units) = (network.shift.len(), network.hidden[0]);
+    let block = Block::from_batch(&rows)?;
     let rule = Rule::Sgd { momentum: 0.9, nesterov: true };
     let mut parameters = network.start(inputs, 7);
     parameters.resize(parameters.len() * (1 + rule.memory()), 0.0);
@@ -71,7 +86,7 @@ pub async fn measure(gpu: &Gpu, scale: u32) -> Result<(), Box<dyn Error>> {
             }),
             shards: 1,
         },
-        layout: Layout::new((0..inputs).map(|_| None)),
+        layout: layout.clone(),
         train: RoleSet::TRAIN,
         eval: RoleSet::EVAL,
         sample: None,
@@ -99,14 +114,32 @@ pub async fn measure(gpu: &Gpu, scale: u32) -> Result<(), Box<dyn Error>> {
     // Forward, and twice as much backward, except that nothing is asked before the first layer.
     let weights = (inputs * units + units * units + units * CLASSES) as f64;
     let operations = batch as f64 * (6.0 * weights - 2.0 * (inputs * units) as f64);
-    println!(
-        "{:42} {:12.3} {:>12} {:12.1} {:14.2}",
-        format!("network step {inputs}-{units}-{units}-{CLASSES}, batch {batch}"),
-        step * 1e3,
-        "",
-        operations / step / 1e9,
-        cpu * 1e3
-    );
-    println!("{:42} {:12.1} steps/s {:12.3} TFLOP/s", "", 1.0 / step, operations / step / 1e12);
+    let name = format!("network step {inputs}-{units}-{units}-{CLASSES}, batch {batch}");
+    line.print(&name, step, 4.0 * (batch * inputs) as f64, operations, Some(cpu));
+    Ok(())
+}
+
+/// Prints the time of scoring rows on the device, conversion, upload and results included, and on one thread of the
+/// processor.
+pub async fn scores(gpu: &Gpu, scale: u32, line: &Line) -> Result<(), Box<dyn Error>> {
+    let Sample { network, layout, batch, rows } = sample(scale, 8)?;
+    let (inputs, units) = (network.shift.len(), network.hidden[0]);
+    let weights = (inputs * units + units * units + units * CLASSES) as f64;
+    let parameters = network.start(inputs, 7);
+    let scoring = Arc::new(Scoring { kernel: Kernel::Network { network, parameters }, layout });
+    let blocks = [Block::from_batch(&rows)?];
+    let mut best = f64::MAX;
+    for _ in 0..4 {
+        let since = Instant::now();
+        gpu.score_counted(&scoring, &blocks).await.0.map_err(|e| e.to_string())?;
+        best = best.min(since.elapsed().as_secs_f64());
+    }
+    let part = Block::from_batch(&rows.slice(0, batch))?;
+    let since = Instant::now();
+    kernels::scores(&scoring, &part)?;
+    let cpu = since.elapsed().as_secs_f64() * rows.num_rows() as f64 / batch as f64;
+    let name = format!("scores of {inputs}-{units}-{units}-{CLASSES}, {} rows", rows.num_rows());
+    let count = rows.num_rows() as f64;
+    line.print(&name, best, 4.0 * count * inputs as f64, 2.0 * count * weights, Some(cpu));
     Ok(())
 }

@@ -8,24 +8,25 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, Float64Array, LargeListArray, StructArray};
-use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::buffer::{BooleanBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, UInt32Type};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
 
-use super::ModelFunction;
 use super::score::Scorer;
+use super::{Called, ModelFunction, output};
 use crate::error::{MlError, Result};
 use crate::family::Task;
+use crate::kernels::Scores;
 use crate::metrics;
 use crate::model::Model;
 
 /// The aggregate of one model.
 #[derive(Debug)]
 pub(super) struct Evaluate {
-    spec: ModelFunction,
+    called: Called,
     scorer: Arc<Scorer>,
     name: String,
     signature: Signature,
@@ -35,21 +36,27 @@ pub(super) struct Evaluate {
 impl Evaluate {
     /// # Errors
     /// When the options do not suit the model.
-    pub fn new(spec: ModelFunction, scorer: Arc<Scorer>) -> Result<Self> {
-        if !matches!(spec, ModelFunction::Evaluate { .. }) {
+    pub fn new(called: Called, scorer: Arc<Scorer>) -> Result<Self> {
+        let spec = &called.function;
+        if !matches!(spec, ModelFunction::Evaluate { .. } | ModelFunction::EvaluateScores { .. }) {
             return Err(MlError::Internal(format!("{} is no aggregate", spec.kind())));
         }
         Ok(Self {
-            name: spec.name(&scorer),
+            name: called.name(&scorer),
             signature: Signature::variadic_any(Volatility::Immutable),
             threshold: spec.threshold(&scorer)?,
-            spec,
+            called,
             scorer,
         })
     }
 
-    pub fn spec(&self) -> &ModelFunction {
-        &self.spec
+    pub fn called(&self) -> &Called {
+        &self.called
+    }
+
+    /// Whether rows come with their scores.
+    fn scored(&self) -> bool {
+        matches!(self.called.function, ModelFunction::EvaluateScores { .. })
     }
 
     pub fn model(&self) -> &Arc<Model> {
@@ -63,7 +70,7 @@ impl Evaluate {
 
 impl PartialEq for Evaluate {
     fn eq(&self, other: &Self) -> bool {
-        self.spec == other.spec && self.scorer.identity() == other.scorer.identity()
+        self.called == other.called && self.scorer.identity() == other.scorer.identity()
     }
 }
 
@@ -94,13 +101,21 @@ impl AggregateUDFImpl for Evaluate {
             }
             (_, []) => return Err(MlError::Mismatch { reason: "evaluate needs the label column".into() }.into()),
         };
-        self.scorer.encoder().check(features)?;
+        if self.scored() {
+            let expected = output::scores_type(&self.scorer);
+            if features != [expected.clone()] {
+                return Err(MlError::Mismatch { reason: format!("scores of this model are {expected}") }.into());
+            }
+        } else {
+            self.scorer.encoder().check(features)?;
+        }
         Ok(DataType::Struct(self.fields()))
     }
 
     fn accumulator(&self, _: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         Ok(Box::new(Rows {
             scorer: Arc::clone(&self.scorer),
+            scored: self.scored(),
             threshold: self.threshold,
             fields: self.fields(),
             values: vec![],
@@ -124,6 +139,8 @@ fn state_type() -> DataType {
 #[derive(Debug)]
 struct Rows {
     scorer: Arc<Scorer>,
+    /// Whether rows come with their scores.
+    scored: bool,
     threshold: f64,
     fields: Fields,
     /// [`Rows::stride`] values for each row.
@@ -136,9 +153,17 @@ impl Rows {
         1 + metrics::width(self.scorer.kernel())
     }
 
+    /// The scores of some rows, and which of them count.
+    fn scores(&self, features: &[ArrayRef]) -> Result<(Scores, Option<BooleanBuffer>)> {
+        match features.first().and_then(|list| list.as_fixed_size_list_opt()) {
+            Some(lists) if self.scored => output::of_lists(lists),
+            _ => self.scorer.score(features),
+        }
+    }
+
     fn update(&mut self, columns: &[ArrayRef]) -> Result<()> {
         if self.scorer.task() == Task::Clustering {
-            let (scores, valid) = self.scorer.score(columns)?;
+            let (scores, valid) = self.scores(columns)?;
             for (row, (centre, squared)) in metrics::nearest(&scores).into_iter().enumerate() {
                 if valid.as_ref().is_none_or(|v| v.value(row)) {
                     self.values.extend([centre as f64, squared]);
@@ -150,7 +175,7 @@ impl Rows {
             return Err(MlError::Internal("evaluate without a label".into()));
         };
         let (label, known) = self.scorer.encoder().encode_label(label)?;
-        let (scores, valid) = self.scorer.score(features)?;
+        let (scores, valid) = self.scores(features)?;
         let label: Vec<f64> = match label.as_primitive_opt::<UInt32Type>() {
             Some(classes) => classes.values().iter().map(|&class| f64::from(class)).collect(),
             None => label.as_primitive::<Float64Type>().values().to_vec(),

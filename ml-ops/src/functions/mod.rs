@@ -12,6 +12,7 @@
 
 mod evaluate;
 mod output;
+mod prediction;
 mod scalar;
 mod score;
 mod spec;
@@ -23,8 +24,9 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use crate::error::Result;
 use crate::model::Model;
 
+pub use prediction::Prediction;
 pub use score::Scorer;
-pub use spec::ModelFunction;
+pub use spec::{Called, ModelFunction};
 
 /// The prediction as a struct.
 ///
@@ -71,17 +73,17 @@ pub fn evaluate(model: &Arc<Model>, threshold: Option<f64>) -> Result<Arc<Aggreg
 }
 
 /// What function of which model this is, if it is one of ours; with
-/// [`ModelFunction::scalar`] the way back.
-pub fn as_model_function(udf: &ScalarUDF) -> Option<(&ModelFunction, &Arc<Model>)> {
+/// [`Called::scalar`] the way back.
+pub fn as_model_function(udf: &ScalarUDF) -> Option<(&Called, &Arc<Model>)> {
     let function = udf.inner().downcast_ref::<scalar::ScalarFunction>()?;
-    Some((function.spec(), function.model()))
+    Some((function.called(), function.model()))
 }
 
 /// What aggregate of which model this is, if it is one of ours; with
-/// [`ModelFunction::aggregate`] the way back.
-pub fn as_model_aggregate(udf: &AggregateUDF) -> Option<(&ModelFunction, &Arc<Model>)> {
+/// [`Called::aggregate`] the way back.
+pub fn as_model_aggregate(udf: &AggregateUDF) -> Option<(&Called, &Arc<Model>)> {
     let function = udf.inner().downcast_ref::<evaluate::Evaluate>()?;
-    Some((function.spec(), function.model()))
+    Some((function.called(), function.model()))
 }
 
 #[cfg(test)]

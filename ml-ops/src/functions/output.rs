@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, Float64Array, Int32Array, ListArray, StructArray, UInt32Array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float64Array, Int32Array, ListArray, StructArray, UInt32Array,
+};
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::{nullif, take};
-use datafusion::arrow::datatypes::{DataType, Field, Fields};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Float64Type};
 
-use super::score::{Scorer, Scores};
+use super::score::Scorer;
 use crate::error::{MlError, Result};
 use crate::family::Task;
+use crate::kernels::Scores;
 use crate::metrics;
 
 /// The type of the prediction alone.
@@ -42,6 +45,32 @@ pub(super) fn struct_type(scorer: &Scorer) -> Result<DataType> {
 fn list_type(key: &str, key_type: DataType, value: &str) -> DataType {
     let entry = Fields::from(vec![Field::new(key, key_type, true), Field::new(value, DataType::Float64, true)]);
     DataType::List(Arc::new(Field::new_list_field(DataType::Struct(entry), true)))
+}
+
+/// The type of raw scores.
+pub(super) fn scores_type(scorer: &Scorer) -> DataType {
+    DataType::FixedSizeList(score_item(), scorer.scoring().outputs() as i32)
+}
+
+fn score_item() -> Arc<Field> {
+    Arc::new(Field::new_list_field(DataType::Float64, true))
+}
+
+/// Raw scores, a list for each row; NULL in rows that do not count.
+pub(super) fn lists(scorer: &Scorer, scores: &Scores, valid: Option<&BooleanBuffer>) -> Result<ArrayRef> {
+    let rows = scores.first().map_or(0, Vec::len);
+    let values: Float64Array = (0..rows).flat_map(|row| scores.iter().map(move |score| score[row])).collect();
+    let (size, nulls) = (scorer.scoring().outputs() as i32, valid.map(|v| NullBuffer::new(v.clone())));
+    Ok(Arc::new(FixedSizeListArray::try_new(score_item(), size, Arc::new(values), nulls)?))
+}
+
+/// What [`lists`] wrote, and which rows count.
+pub(super) fn of_lists(lists: &FixedSizeListArray) -> Result<(Scores, Option<BooleanBuffer>)> {
+    let odd = || MlError::Internal("scores are lists of doubles".into());
+    let values = lists.values().as_primitive_opt::<Float64Type>().ok_or_else(odd)?.values();
+    let size = lists.value_length() as usize;
+    let score = |k: usize| values.iter().skip(k).step_by(size).copied().collect();
+    Ok(((0..size).map(score).collect(), lists.nulls().map(|nulls| nulls.inner().clone())))
 }
 
 /// The prediction alone; NULL in rows that do not count.

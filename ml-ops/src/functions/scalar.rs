@@ -4,20 +4,22 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use super::score::Scorer;
-use super::{ModelFunction, output};
+use super::{Called, ModelFunction, output};
 use crate::error::{MlError, Result};
+use crate::kernels::Scores;
 use crate::model::Model;
 
 /// One scalar function of one model.
 #[derive(Debug)]
 pub(super) struct ScalarFunction {
-    spec: ModelFunction,
+    called: Called,
     scorer: Arc<Scorer>,
     name: String,
     signature: Signature,
@@ -29,47 +31,58 @@ pub(super) struct ScalarFunction {
 impl ScalarFunction {
     /// # Errors
     /// When the options do not suit the model.
-    pub fn new(spec: ModelFunction, scorer: Arc<Scorer>) -> Result<Self> {
+    pub fn new(called: Called, scorer: Arc<Scorer>) -> Result<Self> {
+        let spec = &called.function;
         let return_type = match spec {
             ModelFunction::Predict { .. } => output::struct_type(&scorer)?,
             ModelFunction::PredictLabel { .. } => output::label_type(&scorer)?,
             ModelFunction::PredictProba { .. } => DataType::Float64,
-            ModelFunction::Evaluate { .. } => return Err(MlError::Internal("evaluate is an aggregate".into())),
+            ModelFunction::Scores => output::scores_type(&scorer),
+            ModelFunction::Evaluate { .. } | ModelFunction::EvaluateScores { .. } => {
+                return Err(MlError::Internal("evaluate is an aggregate".into()));
+            }
         };
         Ok(Self {
-            name: spec.name(&scorer),
+            name: called.name(&scorer),
             signature: Signature::variadic_any(Volatility::Immutable),
             return_type,
             threshold: spec.threshold(&scorer)?,
             class: spec.class(&scorer)?,
-            spec,
+            called,
             scorer,
         })
     }
 
-    pub fn spec(&self) -> &ModelFunction {
-        &self.spec
+    pub fn called(&self) -> &Called {
+        &self.called
+    }
+
+    pub fn scorer(&self) -> &Arc<Scorer> {
+        &self.scorer
+    }
+
+    pub fn data_type(&self) -> &DataType {
+        &self.return_type
     }
 
     pub fn model(&self) -> &Arc<Model> {
         self.scorer.model()
     }
 
-    fn compute(&self, columns: &[ArrayRef]) -> Result<ArrayRef> {
-        let (scores, valid) = self.scorer.score(columns)?;
-        match self.spec {
-            ModelFunction::Predict { .. } => output::structs(&self.scorer, &scores, self.threshold, valid.as_ref()),
-            ModelFunction::PredictProba { .. } => {
-                output::probability(&self.scorer, &scores, self.class, valid.as_ref())
-            }
-            _ => output::labels(&self.scorer, &scores, self.threshold, valid.as_ref()),
+    /// The results for rows with these scores; NULL in those that do not count.
+    pub fn results(&self, scores: &Scores, valid: Option<&BooleanBuffer>) -> Result<ArrayRef> {
+        match self.called.function {
+            ModelFunction::Predict { .. } => output::structs(&self.scorer, scores, self.threshold, valid),
+            ModelFunction::PredictProba { .. } => output::probability(&self.scorer, scores, self.class, valid),
+            ModelFunction::Scores => output::lists(&self.scorer, scores, valid),
+            _ => output::labels(&self.scorer, scores, self.threshold, valid),
         }
     }
 }
 
 impl PartialEq for ScalarFunction {
     fn eq(&self, other: &Self) -> bool {
-        self.spec == other.spec && self.scorer.identity() == other.scorer.identity()
+        self.called == other.called && self.scorer.identity() == other.scorer.identity()
     }
 }
 
@@ -100,7 +113,8 @@ impl ScalarUDFImpl for ScalarFunction {
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let columns: Vec<ArrayRef> = args.args.iter().map(|arg| arg.to_array(rows)).collect::<DfResult<_>>()?;
-        let array = self.compute(&columns)?;
+        let (scores, valid) = self.scorer.score(&columns)?;
+        let array = self.results(&scores, valid.as_ref())?;
         Ok(if constant {
             ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)
         } else {

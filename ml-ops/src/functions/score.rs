@@ -10,8 +10,8 @@ use datafusion::arrow::datatypes::DataType;
 use crate::block::Block;
 use crate::error::{MlError, Result};
 use crate::family::Task;
-use crate::fold::{Kernel, Layout};
-use crate::kernels::scores;
+use crate::fold::Kernel;
+use crate::kernels::{Scores, Scoring, scores};
 use crate::model::Model;
 use crate::transform::Encoder;
 
@@ -22,15 +22,10 @@ pub struct Scorer {
     checksum: String,
     task: Task,
     encoder: Encoder,
-    layout: Layout,
-    kernel: Kernel,
+    scoring: Arc<Scoring>,
     /// The classes in the label's type; nothing for other tasks.
     typed_classes: Option<ArrayRef>,
 }
-
-/// Raw scores, one vector of rows for each output of the kernel: the margin of a `Linear` kernel, the
-/// margins of a `Softmax` kernel, the outputs of a network, squared distances to the centres of a `Centroids` kernel.
-pub type Scores = Vec<Vec<f64>>;
 
 impl Scorer {
     /// Makes `model` ready to score.
@@ -88,7 +83,8 @@ impl Scorer {
             _ => None,
         };
         let checksum = model.checksum()?;
-        Ok(Self { model, checksum, task, encoder, layout, kernel, typed_classes })
+        let scoring = Arc::new(Scoring { kernel, layout });
+        Ok(Self { model, checksum, task, encoder, scoring, typed_classes })
     }
 
     /// The model.
@@ -108,7 +104,12 @@ impl Scorer {
 
     /// The kernel that scores.
     pub fn kernel(&self) -> &Kernel {
-        &self.kernel
+        &self.scoring.kernel
+    }
+
+    /// The kernel with its layout, as devices take it.
+    pub(crate) fn scoring(&self) -> &Arc<Scoring> {
+        &self.scoring
     }
 
     /// The classes as text, in order; nothing for other tasks.
@@ -126,13 +127,21 @@ impl Scorer {
         (&self.model.manifest.run, &self.checksum)
     }
 
+    /// Some rows as kernels see them, and which of them count (`None`: all).
+    ///
+    /// # Errors
+    /// As for [`Encoder::apply`].
+    pub(crate) fn encode(&self, columns: &[ArrayRef]) -> Result<(Block, Option<BooleanBuffer>)> {
+        let prepared = self.encoder.apply(columns)?;
+        Ok((Block::from_batch(&prepared.batch)?, prepared.valid))
+    }
+
     /// Raw scores of some rows, and which of them count (`None`: all).
     ///
     /// # Errors
     /// As for [`Encoder::apply`].
     pub fn score(&self, columns: &[ArrayRef]) -> Result<(Scores, Option<BooleanBuffer>)> {
-        let prepared = self.encoder.apply(columns)?;
-        let block = Block::from_batch(&prepared.batch)?;
-        Ok((scores(&self.kernel, &self.layout, &block)?, prepared.valid))
+        let (block, valid) = self.encode(columns)?;
+        Ok((scores(&self.scoring, &block)?, valid))
     }
 }

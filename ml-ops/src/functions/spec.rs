@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::evaluate::Evaluate;
 use super::scalar::ScalarFunction;
 use super::score::Scorer;
+use crate::device::Device;
 use crate::error::{MlError, Result};
 use crate::family::Task;
 use crate::model::Model;
@@ -37,19 +38,31 @@ pub enum ModelFunction {
         /// The positive class is predicted above this probability.
         threshold: Option<f64>,
     },
+    /// The raw scores of a row as a list, NULL where the row does not count.
+    Scores,
+    /// [`super::evaluate`] over the label (not for clusterings) and the list of [`Self::Scores`].
+    EvaluateScores {
+        /// The positive class is predicted above this probability.
+        threshold: Option<f64>,
+    },
 }
 
-impl ModelFunction {
-    /// The function's name without the model.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Predict { .. } => "predict",
-            Self::PredictLabel { .. } => "predict_label",
-            Self::PredictProba { .. } => "predict_proba",
-            Self::Evaluate { .. } => "evaluate",
-        }
-    }
+/// A function of a model as a statement calls it, without the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Called {
+    /// Which function.
+    pub function: ModelFunction,
+    /// The device that the call asks for, if it does.
+    pub device: Option<Device>,
+}
 
+impl From<ModelFunction> for Called {
+    fn from(function: ModelFunction) -> Self {
+        Self { function, device: None }
+    }
+}
+
+impl Called {
     /// The scalar function that carries `model`.
     ///
     /// # Errors
@@ -68,10 +81,41 @@ impl ModelFunction {
         Ok(Arc::new(AggregateUDF::new_from_impl(Evaluate::new(self, scorer)?)))
     }
 
-    /// The name under which the function of this model appears in plans. Different models and options
-    /// have different names.
+    /// The name under which the function of this model appears in plans. Different models, options and devices have
+    /// different names.
     pub(super) fn name(&self, scorer: &Scorer) -> String {
-        format!("{}[{}{self}]", self.kind(), scorer.model().manifest.run)
+        let device = self.device.as_ref().map(|device| format!(", on {device}")).unwrap_or_default();
+        format!("{}[{}{}{device}]", self.function.kind(), scorer.model().manifest.run, self.function)
+    }
+}
+
+impl ModelFunction {
+    /// The function's name without the model.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Predict { .. } => "predict",
+            Self::PredictLabel { .. } => "predict_label",
+            Self::PredictProba { .. } => "predict_proba",
+            Self::Evaluate { .. } => "evaluate",
+            Self::Scores => "scores",
+            Self::EvaluateScores { .. } => "evaluate_scores",
+        }
+    }
+
+    /// The scalar function that carries `model`.
+    ///
+    /// # Errors
+    /// When the options do not suit the model, or this is an aggregate.
+    pub fn scalar(self, model: &Arc<Model>) -> Result<Arc<ScalarUDF>> {
+        Called::from(self).scalar(model)
+    }
+
+    /// The aggregate that carries `model`.
+    ///
+    /// # Errors
+    /// When the options do not suit the model, or this is no aggregate.
+    pub fn aggregate(self, model: &Arc<Model>) -> Result<Arc<AggregateUDF>> {
+        Called::from(self).aggregate(model)
     }
 
     /// The threshold to use.
@@ -79,7 +123,10 @@ impl ModelFunction {
     /// # Errors
     /// When one is given that is outside [0, 1], or the model does not have two classes.
     pub(super) fn threshold(&self, scorer: &Scorer) -> Result<f64> {
-        let (Self::Predict { threshold } | Self::PredictLabel { threshold } | Self::Evaluate { threshold }) = self
+        let (Self::Predict { threshold }
+        | Self::PredictLabel { threshold }
+        | Self::Evaluate { threshold }
+        | Self::EvaluateScores { threshold }) = self
         else {
             return Ok(0.5);
         };
@@ -136,7 +183,8 @@ impl fmt::Display for ModelFunction {
         match self {
             Self::Predict { threshold: Some(value) }
             | Self::PredictLabel { threshold: Some(value) }
-            | Self::Evaluate { threshold: Some(value) } => write!(f, ", {value}"),
+            | Self::Evaluate { threshold: Some(value) }
+            | Self::EvaluateScores { threshold: Some(value) } => write!(f, ", {value}"),
             Self::PredictProba { class: Some(class) } => write!(f, ", {class}"),
             _ => Ok(()),
         }

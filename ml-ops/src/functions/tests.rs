@@ -57,12 +57,12 @@ fn groups() -> Arc<Scorer> {
 }
 
 fn scalar(spec: ModelFunction, scorer: &Arc<Scorer>) -> Result<Arc<ScalarUDF>> {
-    Ok(Arc::new(ScalarUDF::new_from_impl(ScalarFunction::new(spec, Arc::clone(scorer))?)))
+    Ok(Arc::new(ScalarUDF::new_from_impl(ScalarFunction::new(spec.into(), Arc::clone(scorer))?)))
 }
 
 fn aggregate(threshold: Option<f64>, scorer: &Arc<Scorer>) -> Result<Arc<AggregateUDF>> {
     let spec = ModelFunction::Evaluate { threshold };
-    Ok(Arc::new(AggregateUDF::new_from_impl(Evaluate::new(spec, Arc::clone(scorer))?)))
+    Ok(Arc::new(AggregateUDF::new_from_impl(Evaluate::new(spec.into(), Arc::clone(scorer))?)))
 }
 
 /// Rows over two partitions: `x`, `c`, `y` (text), `n` (number), `g`.
@@ -298,12 +298,12 @@ fn a_function_gives_back_what_it_was_made_of() {
     let spec = ModelFunction::PredictProba { class: Some("yes".into()) };
     let udf = scalar(spec.clone(), &churn()).unwrap();
     let (found, model) = as_model_function(&udf).unwrap();
-    assert_eq!((found, found.kind()), (&spec, "predict_proba"));
+    assert_eq!((&found.function, found.function.kind()), (&spec, "predict_proba"));
     assert_eq!(model, churn().model());
     assert_eq!(serde_json::from_str::<ModelFunction>(&serde_json::to_string(&spec).unwrap()).unwrap(), spec);
     assert_eq!(udf.name(), "predict_proba[run-1, yes]");
     let udf = aggregate(Some(0.25), &churn()).unwrap();
-    assert_eq!(as_model_aggregate(&udf).unwrap().0, &ModelFunction::Evaluate { threshold: Some(0.25) });
+    assert_eq!(as_model_aggregate(&udf).unwrap().0.function, ModelFunction::Evaluate { threshold: Some(0.25) });
     let upper = datafusion::functions::string::upper();
     assert!(as_model_function(&upper).is_none());
 }

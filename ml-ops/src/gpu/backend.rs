@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Gpu;
-use crate::backend::{Backend, Ran};
+use super::{Gpu, Refusal};
+use crate::backend::{Backend, GpuUse, Ran};
 use crate::block::Block;
 use crate::error::Result;
 use crate::fold::{Fold, Kernel};
+use crate::kernels::{Scores, Scoring};
 use crate::partial::Partial;
 
 /// A device, and the processor that stands in for it.
@@ -24,6 +25,16 @@ impl GpuBackend {
     pub fn new(gpu: Arc<Gpu>, cpu: Arc<dyn Backend>) -> Self {
         let name = gpu.name();
         Self { gpu, cpu, name }
+    }
+
+    /// What the CPU did instead of the device, and why, unless that was known before.
+    fn instead(&self, refusal: &Refusal, ran: Ran, mut gpu: GpuUse, what: &str) -> Ran {
+        if refusal.is_planned() {
+            return Ran { gpu, ..ran };
+        }
+        gpu.fallbacks = 1;
+        let warning = format!("{} gave up: {refusal}; the {what} went on on the CPU", self.name);
+        Ran { warning: Some(warning), gpu, ..ran }
     }
 
     /// The device.
@@ -68,11 +79,20 @@ impl Backend for GpuBackend {
             return Ok(Ran { device: self.name.clone(), warning: None, gpu });
         };
         let ran = self.cpu.fold(fold, blocks, into).await?;
-        if refusal.is_planned() {
-            return Ok(Ran { gpu, ..ran });
+        Ok(self.instead(&refusal, ran, gpu, "training"))
+    }
+
+    async fn score(&self, scoring: &Arc<Scoring>, blocks: &[Block]) -> Result<(Vec<Scores>, Ran)> {
+        let (scores, mut gpu) = self.gpu.score_counted(scoring, blocks).await;
+        match scores {
+            Ok(scores) => {
+                gpu.calls = 1;
+                Ok((scores, Ran { device: self.name.clone(), warning: None, gpu }))
+            }
+            Err(refusal) => {
+                let (scores, ran) = self.cpu.score(scoring, blocks).await?;
+                Ok((scores, self.instead(&refusal, ran, gpu, "prediction")))
+            }
         }
-        gpu.fallbacks = 1;
-        let warning = format!("{} gave up: {refusal}; the training went on on the CPU", self.name);
-        Ok(Ran { warning: Some(warning), gpu, ..ran })
     }
 }

@@ -10,7 +10,7 @@ use super::residency::{Piece, Shape, View};
 use super::worker::Worker;
 use crate::block::{Block, Column, Label};
 use crate::exact::Sums;
-use crate::fold::Fold;
+use crate::fold::{Fold, Layout};
 use crate::partial::Partial;
 
 /// Uploaded bytes after which the kernels on them are sent off, while the next rows are converted.
@@ -48,12 +48,12 @@ impl Found {
 }
 
 /// Checks that a block has the columns of the layout; anything else is left to the CPU, which says what is wrong.
-pub(super) fn check(block: &Block, fold: &Fold) -> Result<(), Refusal> {
+pub(super) fn check(block: &Block, layout: &Layout, sampled: bool) -> Result<(), Refusal> {
     let odd = || Err(Refusal::Unsupported("a block does not have the layout of its fold".into()));
-    if block.columns.len() != fold.layout.features() || (fold.sample.is_some() && block.hash.is_none()) {
+    if block.columns.len() != layout.features() || (sampled && block.hash.is_none()) {
         return odd();
     }
-    for (column, span) in block.columns.iter().zip(fold.layout.spans()) {
+    for (column, span) in block.columns.iter().zip(layout.spans()) {
         let (len, codes) = match column {
             Column::F32(v) => (v.len(), false),
             Column::F64(v) => (v.len(), false),
@@ -102,7 +102,7 @@ pub(super) fn fold(worker: &mut Worker, fold: &Fold, blocks: &[Block]) -> Result
     let kind = digest(&fold.layout);
     let mut work = Work::new(worker, fold, &places, blocks)?;
     for block in blocks {
-        check(block, fold)?;
+        check(block, &fold.layout, fold.sample.is_some())?;
     }
     worker.residency.sweep();
     let (mut known, mut missing) = (Vec::new(), Vec::new());

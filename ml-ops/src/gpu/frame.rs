@@ -91,6 +91,19 @@ impl Ranges {
         Self { columns: Vec::new(), label: (f64::INFINITY, f64::NEG_INFINITY), top_class: None }
     }
 
+    /// The ranges of these rows and of others.
+    pub fn and(mut self, other: Self) -> Self {
+        let wider = |a: &mut (f64, f64), b: (f64, f64)| *a = (a.0.min(b.0), a.1.max(b.1));
+        if self.columns.is_empty() {
+            self.columns = other.columns;
+        } else {
+            self.columns.iter_mut().zip(other.columns).for_each(|(a, b)| wider(a, b));
+        }
+        wider(&mut self.label, other.label);
+        self.top_class = self.top_class.max(other.top_class);
+        self
+    }
+
     /// The ranges of some rows of a block.
     pub fn of(block: &Block, places: &Places, rows: std::ops::Range<usize>) -> Self {
         let empty = (f64::INFINITY, f64::NEG_INFINITY);

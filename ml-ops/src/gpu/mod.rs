@@ -20,6 +20,7 @@ pub mod matrix;
 mod network;
 mod open;
 mod residency;
+mod scores;
 mod selftest;
 pub mod shaders;
 mod worker;
@@ -40,6 +41,7 @@ use crate::backend::GpuUse;
 use crate::block::Block;
 use crate::device::DeviceRates as Rates;
 use crate::fold::Fold;
+use crate::kernels::{Scores, Scoring};
 use crate::partial::Partial;
 
 /// How devices are used.
@@ -101,7 +103,7 @@ pub(super) fn too_large() -> Refusal {
 /// What a device did so far.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Folds that ran on it.
+    /// Folds and scorings that ran on it.
     pub folds: AtomicU64,
     /// Folds that the CPU did instead, because something went wrong.
     pub fallbacks: AtomicU64,
@@ -234,6 +236,7 @@ impl Gpu {
             if matches!(result, Err(Refusal::Memory(_) | Refusal::Failed(_))) {
                 // Rows may be in the index that never reached the device.
                 worker.residency.clear();
+                worker.scorers.clear();
             }
             worker.shared.stats.resident_bytes.store(worker.residency.bytes(), Ordering::Relaxed);
             let used = worker.shared.stats.used() - before;
@@ -299,13 +302,64 @@ impl Gpu {
             result = again;
             used += more;
         }
-        let counter = match &result {
+        self.count(&result);
+        (result, used)
+    }
+
+    fn count<T>(&self, result: &Result<T, Refusal>) {
+        let counter = match result {
             Ok(_) => &self.shared.stats.folds,
             Err(refusal) if refusal.is_planned() => &self.shared.stats.unsupported,
             Err(_) => &self.shared.stats.fallbacks,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The scores of every row of each block, whatever its role, with what uploads and kernels cost.
+    ///
+    /// # Errors
+    /// As for [`Self::fold`].
+    pub async fn score_counted(
+        &self,
+        scoring: &Arc<Scoring>,
+        blocks: &[Block],
+    ) -> (Result<Vec<Scores>, Refusal>, GpuUse) {
+        let (mut result, mut used) = self.score_once(scoring, blocks, false).await;
+        if matches!(result, Err(Refusal::Memory(_))) {
+            let (again, more) = self.score_once(scoring, blocks, true).await;
+            result = again;
+            used += more;
+        }
+        self.count(&result);
         (result, used)
+    }
+
+    /// Two jobs, one that asks and one that waits: between them the device has those of other callers.
+    async fn score_once(
+        &self,
+        scoring: &Arc<Scoring>,
+        blocks: &[Block],
+        clear: bool,
+    ) -> (Result<Vec<Scores>, Refusal>, GpuUse) {
+        let staged = match scores::Staged::new(scoring, blocks) {
+            Ok(staged) => Arc::new(staged),
+            Err(refusal) => return (Err(refusal), GpuUse::default()),
+        };
+        let (asked, scoring) = (Arc::clone(&staged), Arc::clone(scoring));
+        let asked = self.run_counted(move |worker| {
+            if clear {
+                worker.residency.clear();
+            }
+            asked.launch(worker, &scoring)
+        });
+        let (asked, mut used) = asked.await;
+        let fetches = match asked {
+            Ok(fetches) => fetches,
+            Err(refusal) => return (Err(refusal), used),
+        };
+        let (found, more) = self.run_counted(move |worker| scores::collect(worker, fetches)).await;
+        used += more;
+        (found.and_then(|found| staged.scores(&found)), used)
     }
 
     /// Destroys the device as a broken driver would, for tests of what happens then.

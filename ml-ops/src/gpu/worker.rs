@@ -58,6 +58,16 @@ struct Dispatch {
     groups: [u32; 3],
 }
 
+/// Results on their way to the host.
+pub(super) struct Fetch {
+    /// Nothing where there are no bytes.
+    staging: Option<Buffer>,
+    submission: wgpu::SubmissionIndex,
+    mapped: std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    /// Of each buffer the bytes that are wanted, and those that were copied.
+    parts: Vec<(u64, u64)>,
+}
+
 /// What the thread of a device has.
 pub struct Worker {
     pub(super) device: wgpu::Device,
@@ -78,6 +88,8 @@ pub struct Worker {
     known: HashMap<Vec<u8>, Buffer>,
     /// Who waits for the job under way.
     pub(super) caller: Weak<()>,
+    /// Networks that score, and stay while somebody has them.
+    pub(super) scorers: Vec<super::scores::Kept>,
 }
 
 impl Worker {
@@ -102,6 +114,7 @@ impl Worker {
             leaves: false,
             known: HashMap::new(),
             caller: Weak::new(),
+            scorers: Vec::new(),
         }
     }
 
@@ -341,25 +354,39 @@ impl Worker {
 
     /// Submits what waits and reads the first bytes of each buffer.
     pub(super) fn read(&mut self, buffers: &[(Buffer, u64)]) -> Result<Vec<Vec<u8>>, Refusal> {
-        let bytes: u64 = buffers.iter().map(|(_, bytes)| bytes.next_multiple_of(16)).sum();
-        self.submit();
+        let fetch = self.fetch(buffers);
+        self.fetched(fetch)
+    }
+
+    /// Submits what waits, and behind it a copy of the first bytes of each buffer; it does not wait for them.
+    pub(super) fn fetch(&mut self, buffers: &[(Buffer, u64)]) -> Fetch {
+        let copied = |(buffer, bytes): &(Buffer, u64)| bytes.next_multiple_of(16).min(buffer.size());
+        let parts: Vec<_> = buffers.iter().map(|part| (part.1, copied(part))).collect();
+        let bytes: u64 = parts.iter().map(|(_, copied)| copied).sum();
+        let mut submission = self.submit();
+        let (sender, mapped) = std::sync::mpsc::channel();
         if bytes == 0 {
-            return Ok(buffers.iter().map(|_| Vec::new()).collect());
+            return Fetch { staging: None, submission, mapped, parts };
         }
         let staging = self.buffer(bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST);
         let mut encoder = self.device.create_command_encoder(&Default::default());
         let mut at = 0;
-        for (buffer, bytes) in buffers {
-            let bytes = bytes.next_multiple_of(16).min(buffer.size());
-            encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, bytes);
-            at += bytes;
+        for ((buffer, _), (_, copied)) in buffers.iter().zip(&parts) {
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, *copied);
+            at += copied;
         }
-        let index = self.queue.submit([encoder.finish()]);
-        let (sender, mapped) = std::sync::mpsc::channel();
+        submission = self.queue.submit([encoder.finish()]);
         staging.slice(..).map_async(MapMode::Read, move |result| {
             let _ = sender.send(result);
         });
-        self.wait(index)?;
+        Fetch { staging: Some(staging), submission, mapped, parts }
+    }
+
+    /// Waits for what was fetched.
+    pub(super) fn fetched(&mut self, fetch: Fetch) -> Result<Vec<Vec<u8>>, Refusal> {
+        let Fetch { staging, submission, mapped, parts } = fetch;
+        let Some(staging) = staging else { return Ok(parts.iter().map(|_| Vec::new()).collect()) };
+        self.wait(submission)?;
         if self.shared.lost.load(Ordering::SeqCst) {
             return Err(self.shared.loss());
         }
@@ -373,12 +400,12 @@ impl Worker {
         }
         let view = staging.slice(..).get_mapped_range();
         let view = view.map_err(|error| Refusal::Lost(format!("results cannot be read: {error}")))?;
-        self.shared.stats.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.stats.read_bytes.fetch_add(staging.size(), Ordering::Relaxed);
         let mut at = 0;
-        let mut out = Vec::with_capacity(buffers.len());
-        for (buffer, bytes) in buffers {
-            out.push(view[at..at + *bytes as usize].to_vec());
-            at += bytes.next_multiple_of(16).min(buffer.size()) as usize;
+        let mut out = Vec::with_capacity(parts.len());
+        for (bytes, copied) in parts {
+            out.push(view[at..at + bytes as usize].to_vec());
+            at += copied as usize;
         }
         Ok(out)
     }

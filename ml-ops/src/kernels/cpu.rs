@@ -10,7 +10,7 @@ use super::isa::Isa;
 use super::linear::Linear;
 use super::moments::Moments;
 use super::network::{Lesson, Processor};
-use super::scores::{Scorer, Scores};
+use super::scores::{Gather, Scorer};
 use super::softmax::Softmax;
 use crate::backend::{Backend, Ran};
 use crate::block::{Block, Label};
@@ -91,7 +91,7 @@ impl Cpu {
                 Ok(())
             }
             Kernel::Scores { of } => {
-                let pass = Scores { scorer: Scorer::new(of, &fold.layout)?, scores: vec![] };
+                let pass = Gather { scorer: Scorer::new(of, &fold.layout)?, scores: vec![] };
                 self.run(fold, pass, blocks, into)?;
                 into.gathered.settle();
                 Ok(())

@@ -37,4 +37,4 @@ pub(crate) use cpu::check_kernel;
 pub use isa::Isa;
 pub use math::softmax;
 pub(crate) use network::HEAD as LESSON_HEAD;
-pub use scores::scores;
+pub use scores::{Scores, Scoring, scores};

@@ -14,6 +14,38 @@ use crate::error::{MlError, Result};
 use crate::fold::{Kernel, Layout};
 use crate::partial::Partial;
 
+/// Scores of some rows, one vector of rows for each output of a kernel: the margin of a `Linear` kernel, the margins of
+/// a `Softmax` kernel, the outputs of a `Network`, the squared distances to all centres of a `Centroids` kernel.
+pub type Scores = Vec<Vec<f64>>;
+
+/// A fitted kernel, and the layout of the rows that it scores.
+#[derive(Clone, Debug)]
+pub struct Scoring {
+    /// The kernel, one that has scores.
+    pub kernel: Kernel,
+    /// What its coordinates are.
+    pub layout: Layout,
+}
+
+impl Scoring {
+    /// Scores of a row.
+    pub fn outputs(&self) -> usize {
+        match &self.kernel {
+            Kernel::Softmax { intercepts, .. } => intercepts.len(),
+            Kernel::Network { network, .. } => network.outputs,
+            Kernel::Centroids { centers, .. } => centers.len() / self.layout.width().max(1),
+            _ => 1,
+        }
+    }
+
+    /// Operations of a row, where they are products in single precision.
+    pub fn effort(&self) -> Option<u64> {
+        let Kernel::Network { network, .. } = &self.kernel else { return None };
+        let products = network.layers().iter().fold(0, |sum: u64, layer| sum + layer.weights.len() as u64);
+        Some(2 * products)
+    }
+}
+
 /// Computes the scores of tiles.
 pub(super) enum Scorer<'f> {
     Linear { plan: Plan, intercept: f64, weights: &'f [f64] },
@@ -83,12 +115,12 @@ impl<'f> Scorer<'f> {
 }
 
 /// [`Kernel::Scores`] at work. Rows are gathered under key 0, so their order is that of their values.
-pub(super) struct Scores<'f> {
+pub(super) struct Gather<'f> {
     pub scorer: Scorer<'f>,
     pub scores: Vec<f64>,
 }
 
-impl Pass for Scores<'_> {
+impl Pass for Gather<'_> {
     fn need(&self) -> Need {
         Need { label: Wanted::Any, train: false, held: true, hash: false, scratch: self.scorer.scratch() }
     }
@@ -116,13 +148,11 @@ impl Pass for Scores<'_> {
     }
 }
 
-/// The scores of every row of a block, whatever its role: one vector for each score, `[scores][rows]`.
-/// Scores are the margin of a `Linear` kernel, the margins of a `Softmax` kernel, the outputs of a
-/// `Network`, or the squared distances to all centres of a `Centroids` kernel.
+/// The scores of every row of a block, whatever its role.
 ///
 /// # Errors
 /// When the kernel has no scores, or its parameters or the block do not have the layout's shape.
-pub fn scores(kernel: &Kernel, layout: &Layout, block: &Block) -> Result<Vec<Vec<f64>>> {
+pub fn scores(Scoring { kernel, layout }: &Scoring, block: &Block) -> Result<Scores> {
     super::cpu::check_kernel(kernel, layout)?;
     check(block, layout, Wanted::Nothing)?;
     let mut scorer = Scorer::new(kernel, layout)?;

@@ -6,6 +6,7 @@ pub(crate) mod testing;
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::Device;
 use crate::family::{Family, Task, Weights, find};
 use crate::params::Params;
 use crate::transform::FittedTransform;
@@ -54,6 +55,9 @@ pub struct Manifest {
     /// The instructions of the processor that trained it, where the weights depend on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processor: Option<String>,
+    /// The device that the training was asked to use, where it was; predictions prefer it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
     /// What the reader should know (constant columns, reproducibility limits, ..).
     pub warnings: Vec<String>,
 }

@@ -105,6 +105,7 @@ pub(crate) fn model(run: &str, features: Vec<FittedFeature>, label: Option<Fitte
             stop_reason: "the gradient is small".into(),
             metrics: vec![("roc_auc".into(), None), ("log_loss".into(), Some(0.123_456_789_012_345_68))],
             processor: Some("avx2".into()),
+            device: Some(crate::device::Device::Named("H200".into())),
             warnings: vec!["column 'x' is constant".into()],
         },
         weights,

@@ -14,9 +14,9 @@ pub use datafusion_proto;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{FeatureCacheExec, GradientExec, MergeExec, Rows, ShardExec, Stage, TrainExec};
+use super::{FeatureCacheExec, GradientExec, MergeExec, Rows, ScoreExec, ScorePlace, ShardExec, Stage, TrainExec};
 use crate::error::MlError;
-use crate::functions::{ModelFunction, as_model_aggregate, as_model_function};
+use crate::functions::{Called, Prediction, as_model_aggregate, as_model_function};
 use crate::model::Model;
 use crate::training::TrainSpec;
 
@@ -26,6 +26,11 @@ const GRADIENT: u8 = 2;
 const CACHE: u8 = 3;
 const MERGE: u8 = 4;
 const SHARD: u8 = 5;
+const SCORE: u8 = 6;
+
+/// A scoring without its model: functions, names of their results, columns passed on, arguments, place, and the device
+/// as EXPLAIN shows it.
+type Scored = (Vec<Called>, Vec<String>, usize, Vec<usize>, ScorePlace, String);
 
 /// Encodes our operators, and hands everything else to `inner`.
 #[derive(Debug)]
@@ -63,6 +68,13 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
             }
             MERGE => Arc::new(MergeExec::new(input)),
             SHARD => Arc::new(ShardExec::new(input, from_json(data)?)),
+            SCORE => {
+                let (json, model): (Vec<u8>, Vec<u8>) = postcard::from_bytes(data).map_err(|e| damaged(&e))?;
+                let (functions, names, width, arguments, place, device): Scored = from_json(&json)?;
+                let prediction = Prediction::new(&Arc::new(Model::from_bytes(&model)?), &functions)?;
+                let exec = ScoreExec::new(input, Arc::new(prediction), names, (width, arguments), place)?;
+                Arc::new(exec.shown(device))
+            }
             CACHE => {
                 let (key, rows_key, stage, rows, partitions): (String, String, Stage, Rows, usize) = from_json(data)?;
                 let cache = FeatureCacheExec::new(Arc::clone(&input), key, stage.clone(), partitions);
@@ -88,6 +100,12 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
             (MERGE, Vec::new())
         } else if let Some(shard) = node.downcast_ref::<ShardExec>() {
             (SHARD, to_json(&shard.shards())?)
+        } else if let Some(score) = node.downcast_ref::<ScoreExec>() {
+            let functions: Vec<&Called> = score.prediction().functions().collect();
+            let (names, width, arguments, device) = score.parts();
+            let json = to_json(&(functions, names, width, arguments, score.place(), device))?;
+            let model = score.prediction().model().to_bytes()?;
+            (SCORE, postcard::to_allocvec(&(json, model)).map_err(|e| damaged(&e))?)
         } else if let Some(cache) = node.downcast_ref::<FeatureCacheExec>() {
             let partitions = cache.properties().partitioning.partition_count();
             (CACHE, to_json(&(cache.key(), cache.rows_key(), cache.stage(), cache.rows(), partitions))?)
@@ -136,14 +154,14 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
 }
 
 /// A function travels with its model: executors never read the catalog.
-fn encode_function(function: &ModelFunction, model: &Model, buf: &mut Vec<u8>) -> Result<()> {
+fn encode_function(function: &Called, model: &Model, buf: &mut Vec<u8>) -> Result<()> {
     let data = postcard::to_allocvec(&(to_json(function)?, model.to_bytes()?)).map_err(|e| damaged(&e))?;
     buf.extend_from_slice(MAGIC);
     buf.extend_from_slice(&data);
     Ok(())
 }
 
-fn decode_function(data: &[u8]) -> Result<(ModelFunction, Arc<Model>)> {
+fn decode_function(data: &[u8]) -> Result<(Called, Arc<Model>)> {
     let (function, model): (Vec<u8>, Vec<u8>) = postcard::from_bytes(data).map_err(|e| damaged(&e))?;
     Ok((from_json(&function)?, Arc::new(Model::from_bytes(&model)?)))
 }

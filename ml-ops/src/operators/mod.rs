@@ -7,6 +7,7 @@
 //!      FeatureCacheExec  rows read once, kept as blocks, prepared once
 //!        the query's physical plan
 //! ```
+//! Models in queries have operators of their own: [`score`].
 
 pub mod codec;
 mod feature_cache;
@@ -15,6 +16,7 @@ mod local;
 mod merge;
 pub mod parcel;
 mod planner;
+pub mod score;
 mod shard;
 mod sources;
 mod spent;
@@ -30,6 +32,7 @@ pub use local::Local;
 pub use merge::MergeExec;
 pub use parcel::Parcel;
 pub use planner::TrainPlanner;
+pub use score::{LiftScores, ScoreExec, ScoreNode, ScorePlace, ScorePlanner};
 pub use shard::ShardExec;
 pub use sources::Sources;
 pub use spent::{DeviceCounts, Spent, spent};

@@ -223,6 +223,7 @@ impl Run {
                 stop_reason: outcome.reason.into(),
                 metrics,
                 processor: self.spec.shards().map(|_| Isa::best().to_string()),
+                device: Some(self.spec.device.clone()).filter(|device| *device != Device::Auto),
                 warnings: self.warnings(&setup, &frozen, &outcome),
             },
             weights,

@@ -9,7 +9,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Query, TableFactor, UnaryOperator, Value,
 };
-use sinew_ml::functions;
+use sinew_ml::device::Device;
+use sinew_ml::functions::{Called, ModelFunction};
 use sinew_ml::model::Model;
 
 use super::columns::{candidates, features, find};
@@ -62,7 +63,14 @@ impl RelationPlanner for MlRelations {
 struct Arguments {
     model: ModelRef,
     query: Option<Box<Query>>,
+    settings: Settings,
+}
+
+/// What `STRUCT(..)` says.
+#[derive(Debug, Default)]
+struct Settings {
     threshold: Option<f64>,
+    device: Option<Device>,
 }
 
 impl MlRelations {
@@ -80,10 +88,10 @@ impl MlRelations {
             context.plan(TableFactor::Derived { lateral: false, subquery: query, alias: None, sample: None })
         };
         match (function, args.query) {
-            ("PREDICT", Some(query)) => predict(&shown, &model, data(context, query)?, args.threshold),
+            ("PREDICT", Some(query)) => predict(&shown, &model, data(context, query)?, args.settings),
             ("PREDICT", None) => Err(wrong(function, "it needs the rows: add TABLE t or (SELECT ..) after the model")),
-            ("EVALUATE", Some(query)) => evaluate(&shown, &model, data(context, query)?, args.threshold),
-            ("EVALUATE", None) => tables::metrics(&shown, &model, args.threshold),
+            ("EVALUATE", Some(query)) => evaluate(&shown, &model, data(context, query)?, args.settings),
+            ("EVALUATE", None) => tables::metrics(&shown, &model, args.settings.threshold),
             ("WEIGHTS", None) => tables::weights(&shown, &model),
             ("TRAINING_INFO", None) => tables::training_info(&model),
             _ => Err(wrong(function, "it takes the model alone")),
@@ -123,11 +131,11 @@ fn arguments(function: &str, args: Vec<FunctionArg>) -> Result<Arguments> {
         _ => None,
     };
     let Some(model) = model else { return Err(wrong(function, "its first argument is MODEL and a model's name")) };
-    let (mut query, mut threshold) = (None, None);
+    let (mut query, mut given) = (None, None);
     for expr in exprs {
         match expr {
-            SqlExpr::Subquery(rows) if query.is_none() && threshold.is_none() => query = Some(rows),
-            SqlExpr::Struct { values, .. } if threshold.is_none() => threshold = settings(function, values)?,
+            SqlExpr::Subquery(rows) if query.is_none() && given.is_none() => query = Some(rows),
+            SqlExpr::Struct { values, .. } if given.is_none() => given = Some(settings(function, values)?),
             other => {
                 let reason =
                     format!("'{other}' is no argument of it; it takes (SELECT ..) or TABLE t, then STRUCT(..)");
@@ -135,27 +143,41 @@ fn arguments(function: &str, args: Vec<FunctionArg>) -> Result<Arguments> {
             }
         }
     }
-    Ok(Arguments { model, query, threshold })
+    Ok(Arguments { model, query, settings: given.unwrap_or_default() })
 }
 
-/// Reads `STRUCT(0.4 AS threshold)`.
-fn settings(function: &str, values: Vec<SqlExpr>) -> Result<Option<f64>> {
-    let mut threshold = None;
+/// Reads `STRUCT(0.4 AS threshold, 'gpu' AS device)`.
+fn settings(function: &str, values: Vec<SqlExpr>) -> Result<Settings> {
+    let mut settings = Settings::default();
     for value in values {
-        match value {
-            SqlExpr::Named { expr, name } if name.value.eq_ignore_ascii_case("threshold") && threshold.is_none() => {
-                let number = number(&expr).filter(|v| (0.0..=1.0).contains(v));
-                let Some(number) = number else {
-                    return Err(wrong(function, format!("threshold = {expr} is not a number from 0 to 1")));
-                };
-                threshold = Some(number);
+        let SqlExpr::Named { expr, name } = &value else { return Err(no_setting(function, &value)) };
+        if name.value.eq_ignore_ascii_case("threshold") && settings.threshold.is_none() {
+            let number = number(expr).filter(|v| (0.0..=1.0).contains(v));
+            if number.is_none() {
+                return Err(wrong(function, format!("threshold = {expr} is not a number from 0 to 1")));
             }
-            other => {
-                return Err(wrong(function, format!("'{other}' is no setting of it; write STRUCT(0.5 AS threshold)")));
-            }
+            settings.threshold = number;
+        } else if name.value.eq_ignore_ascii_case("device") && settings.device.is_none() {
+            let text = match expr.as_ref() {
+                SqlExpr::Value(value) => value.value.clone().into_string(),
+                _ => None,
+            };
+            let Some(text) = text else {
+                return Err(wrong(
+                    function,
+                    format!("device = {expr} is no text; write 'auto', 'cpu', 'gpu' or a name"),
+                ));
+            };
+            settings.device = Some(Device::parse(&text)?);
+        } else {
+            return Err(no_setting(function, &value));
         }
     }
-    Ok(threshold)
+    Ok(settings)
+}
+
+fn no_setting(function: &str, value: &SqlExpr) -> SqlError {
+    wrong(function, format!("'{value}' is no setting of it; write STRUCT(0.5 AS threshold, 'auto' AS device)"))
 }
 
 fn number(expr: &SqlExpr) -> Option<f64> {
@@ -190,9 +212,10 @@ fn spread(plan: LogicalPlan, before: Vec<Expr>) -> Result<LogicalPlan> {
 }
 
 /// The input's columns and the prediction's; a row is scored once however many of the fields are read.
-fn predict(name: &str, model: &Arc<Model>, input: LogicalPlan, threshold: Option<f64>) -> Result<LogicalPlan> {
+fn predict(name: &str, model: &Arc<Model>, input: LogicalPlan, settings: Settings) -> Result<LogicalPlan> {
     let args = features(name, model, &candidates(input.schema(), None))?;
-    let call = functions::predict(model, threshold)?.call(args);
+    let Settings { threshold, device } = settings;
+    let call = Called { function: ModelFunction::Predict { threshold }, device }.scalar(model)?.call(args);
     let columns: Vec<_> = all(input.schema()).collect();
     let scored = LogicalPlanBuilder::from(input.clone())
         .project(columns.iter().cloned().chain([call.alias(PREDICTION)]))?
@@ -210,14 +233,15 @@ fn predict(name: &str, model: &Arc<Model>, input: LogicalPlan, threshold: Option
 }
 
 /// One row of metrics.
-fn evaluate(name: &str, model: &Arc<Model>, input: LogicalPlan, threshold: Option<f64>) -> Result<LogicalPlan> {
+fn evaluate(name: &str, model: &Arc<Model>, input: LogicalPlan, settings: Settings) -> Result<LogicalPlan> {
     let columns = candidates(input.schema(), None);
     let mut args = Vec::new();
     if let Some(label) = &model.manifest.transform.label {
         args.push(find(name, &label.name, &columns)?.expr.clone());
     }
     args.extend(features(name, model, &columns)?);
-    let call = functions::evaluate(model, threshold)?.call(args);
+    let Settings { threshold, device } = settings;
+    let call = Called { function: ModelFunction::Evaluate { threshold }, device }.aggregate(model)?.call(args);
     let metrics = LogicalPlanBuilder::from(input).aggregate(Vec::<Expr>::new(), [call.alias(PREDICTION)])?.build()?;
     spread(metrics, Vec::new())
 }

@@ -72,6 +72,7 @@ fn model(
             stop_reason: String::new(),
             metrics: metrics.iter().map(|(name, value)| ((*name).to_string(), *value)).collect(),
             processor: None,
+            device: None,
             warnings: Vec::new(),
         },
         weights,

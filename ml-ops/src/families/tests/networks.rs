@@ -3,7 +3,7 @@
 use super::*;
 use crate::MlError;
 use crate::family::{Task, find};
-use crate::kernels::scores;
+use crate::kernels::{Scoring, scores};
 
 fn units(hidden: &'static [i64]) -> (&'static str, ParamValue) {
     ("hidden_units", ParamValue::Ints(hidden.into()))
@@ -24,7 +24,8 @@ fn bent(n: usize, classes: usize) -> Rows {
 /// The outputs of a trained network for all rows, `[outputs][rows]`.
 fn outputs(family: &str, rows: &Rows, trained: &Trained) -> Result<Vec<Vec<f64>>> {
     let kernel = find(family)?.scorer(&trained.setup.params, &rows.layout, &trained.weights)?;
-    scores(&kernel, &rows.layout, &rows.block(&(0..rows.x.len()).collect::<Vec<_>>()))
+    let scoring = Scoring { kernel, layout: rows.layout.clone() };
+    scores(&scoring, &rows.block(&(0..rows.x.len()).collect::<Vec<_>>()))
 }
 
 /// The part of the rows whose class is predicted.

@@ -75,7 +75,12 @@ impl<'f> Linear<'f> {
             return Err(Refusal::Unsupported(why));
         }
         // A residual is at most the bound of the first sum's terms.
-        let scale = (32_767.0 / fold.grids.first().map_or(1.0, |grid| grid.bound())) as f32;
+        // A row's residual is at most its weight where the loss is logistic; the tighter the bound, the finer the sums.
+        let largest = match loss {
+            Loss::Logistic => fold.weight_grid.bound(),
+            Loss::Squared => fold.grids.first().map_or(1.0, |grid| grid.bound()),
+        };
+        let scale = (32_767.0 / largest) as f32;
         let usable = scale.is_finite() && scale > f32::MIN_POSITIVE;
         if !usable && !places.codes.is_empty() {
             return Err(Refusal::Unsupported("residuals leave single precision".into()));

@@ -9,7 +9,7 @@
 //! ```
 
 mod linear;
-mod tiles;
+pub(in crate::gpu) mod tiles;
 
 use super::Refusal;
 use super::fold::Found;

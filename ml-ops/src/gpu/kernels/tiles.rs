@@ -8,7 +8,7 @@ use super::super::Refusal;
 use super::super::fold::Found;
 use super::super::frame::{Frame, Places};
 use super::super::residency::View;
-use super::super::shaders::{Product, RowStep, Shader};
+use super::super::shaders::{Cell, Product, RowStep, Shader};
 use super::super::worker::{Part, Worker};
 use super::{per_group, row_columns, row_constants, row_parts, singles};
 use crate::fold::{Curvature, Fold, Kernel};
@@ -55,6 +55,52 @@ pub struct Tiles<'f> {
 fn affine(frame: &Frame, places: &Places, shift: &[f64], scale: &[f64]) -> Vec<(f64, f64)> {
     let pair = |(j, at): (usize, usize)| (scale[at] / frame.scale[j], (frame.centre[j] - shift[at]) * scale[at]);
     places.dense.iter().enumerate().map(|(j, source)| pair((j, source.at()))).collect()
+}
+
+/// `[rows, K]` squared distances of rows that lie in a frame.
+pub(in crate::gpu) fn distances(
+    worker: &mut Worker,
+    (x, rows): (&Part, usize),
+    (frame, places, cell): (&Frame, &Places, Cell),
+    (shift, scale): (&[f64], &[f64]),
+    centers: &[f64],
+    out: &Part,
+) -> Result<(), Refusal> {
+    let (cells, count) = (places.cells(), centers.len() / places.width.max(1));
+    let affine = affine(frame, places, shift, scale);
+    let mut matrix = vec![0f32; 4 * cells * count];
+    let mut factors = vec![0f32; 4 * cells];
+    for (j, (source, (a, b))) in places.dense.iter().zip(&affine).enumerate() {
+        factors[j] = *a as f32;
+        for k in 0..count {
+            matrix[k * 4 * cells + j] = (centers[k * places.width + source.at()] - b) as f32;
+        }
+    }
+    rows_times(worker, (x, rows, cells), (Product::Distances, cell), (&matrix, &factors, count), out)
+}
+
+/// A product of rows `[n, cells, 4]` with `k` rows of a matrix.
+fn rows_times(
+    worker: &mut Worker,
+    (x, n, cells): (&Part, usize, usize),
+    (product, cell): (Product, Cell),
+    (matrix, extra, k): (&[f32], &[f32], usize),
+    out: &Part,
+) -> Result<(), Refusal> {
+    let width = k.div_ceil(4);
+    let size = if k > 64 && n > 64 { 2 } else { 1 };
+    let edge = 64 * size;
+    let shape = [n, k, 4 * cells, 4 * cells.max(1).next_multiple_of(4), cells, cells, width, 0].map(|v| v as u32);
+    let shape = worker.constants(bytemuck::cast_slice(&shape), BufferUsages::UNIFORM);
+    let parts = [
+        (0, x.clone()),
+        (2, Part::whole(&worker.numbers(matrix))),
+        (3, Part::whole(&shape)),
+        (4, out.clone()),
+        (7, Part::whole(&worker.numbers(extra))),
+    ];
+    let shader = Shader::Tile { product, cell, size: size as u32 };
+    worker.dispatch(shader, &parts, [k.div_ceil(edge) as u32, n.div_ceil(edge) as u32, 1])
 }
 
 impl<'f> Tiles<'f> {
@@ -144,7 +190,8 @@ impl<'f> Tiles<'f> {
                 }
             }
             Kernel::Centroids { shift, scale, centers } => {
-                self.distances(worker, rows, (shift, scale), centers, &m_part)?;
+                let (cell, x) = (worker.residency.cell, (&rows.x, n));
+                distances(worker, x, (&rows.frame, self.places, cell), (shift, scale), centers, &m_part)?;
                 (RowStep::Nearest, Product::Clusters)
             }
             _ => return Err(Refusal::Unsupported("there is no kernel for this fold on a GPU".into())),
@@ -211,56 +258,8 @@ impl<'f> Tiles<'f> {
             }
             starts[c] = start as f32;
         }
-        self.rows_times(worker, rows, Product::Margins, &matrix, &starts, k, out)
-    }
-
-    /// `[rows, K]` squared distances.
-    fn distances(
-        &self,
-        worker: &mut Worker,
-        rows: &View,
-        (shift, scale): (&[f64], &[f64]),
-        centers: &[f64],
-        out: &Part,
-    ) -> Result<(), Refusal> {
-        let cells = self.places.cells();
-        let affine = affine(&rows.frame, self.places, shift, scale);
-        let mut matrix = vec![0f32; 4 * cells * self.m];
-        let mut factors = vec![0f32; 4 * cells];
-        for (j, (source, (a, b))) in self.places.dense.iter().zip(&affine).enumerate() {
-            factors[j] = *a as f32;
-            for k in 0..self.m {
-                matrix[k * 4 * cells + j] = (centers[k * self.places.width + source.at()] - b) as f32;
-            }
-        }
-        self.rows_times(worker, rows, Product::Distances, &matrix, &factors, self.m, out)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn rows_times(
-        &self,
-        worker: &mut Worker,
-        rows: &View,
-        product: Product,
-        matrix: &[f32],
-        extra: &[f32],
-        k: usize,
-        out: &Part,
-    ) -> Result<(), Refusal> {
-        let (n, cells, width) = (rows.rows, self.places.cells(), k.div_ceil(4));
-        let size = if k > 64 && n > 64 { 2 } else { 1 };
-        let edge = 64 * size;
-        let shape = [n, k, 4 * cells, 4 * cells.max(1).next_multiple_of(4), cells, cells, width, 0].map(|v| v as u32);
-        let shape = worker.constants(bytemuck::cast_slice(&shape), BufferUsages::UNIFORM);
-        let parts = [
-            (0, rows.x.clone()),
-            (2, Part::whole(&worker.numbers(matrix))),
-            (3, Part::whole(&shape)),
-            (4, out.clone()),
-            (7, Part::whole(&worker.numbers(extra))),
-        ];
-        let shader = Shader::Tile { product, cell: worker.residency.cell, size: size as u32 };
-        worker.dispatch(shader, &parts, [k.div_ceil(edge) as u32, n.div_ceil(edge) as u32, 1])
+        let (cell, rows) = (worker.residency.cell, (&rows.x, rows.rows, cells));
+        rows_times(worker, rows, (Product::Margins, cell), (&matrix, &starts, k), out)
     }
 
     /// The product over the rows, in as many parts as keep a device busy and sums short.

@@ -13,7 +13,8 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use device::GpuDevice;
+pub(super) use device::{GpuDevice, Held};
+pub(super) use rows::{GpuBatch, Lying};
 
 use super::worker::Worker;
 use super::{Refusal, fold};
@@ -37,7 +38,7 @@ pub(super) fn teach(worker: &mut Worker, fold: &Fold, blocks: &[Block]) -> Resul
     check_kernel(&fold.kernel, &fold.layout).map_err(|e| left(&e))?;
     let mut partial = Partial::empty(fold);
     for block in blocks.iter().filter(|block| block.rows > 0) {
-        fold::check(block, fold)?;
+        fold::check(block, &fold.layout, fold.sample.is_some())?;
         let device = GpuDevice::new(worker, network, &fold.layout);
         let asked = (*work, *shards);
         let mut lesson = Lesson::new(device, network, &fold.layout, parameters, asked, block).map_err(|e| left(&e))?;

@@ -27,7 +27,7 @@ const SEGMENT: usize = 64;
 
 /// How the rows of a network lie.
 #[derive(Debug)]
-pub(super) struct Lying {
+pub(crate) struct Lying {
     places: Places,
     frame: Arc<Frame>,
     kind: u64,
@@ -43,6 +43,16 @@ impl Lying {
         format!("network over {layout:?}").hash(&mut hasher);
         centre.iter().chain(&scale).chain([&label]).for_each(|value| value.to_bits().hash(&mut hasher));
         Self { places, frame: Arc::new(Frame::fixed(centre, scale, label)), kind: hasher.finish().max(1) }
+    }
+
+    /// Which coordinates are columns.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Shift and scale of each column.
+    pub fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     /// What its labels were shifted by.
@@ -88,8 +98,14 @@ pub(super) struct Categories {
     /// `[rows, each]`.
     pub codes: Buffer,
     pub each: usize,
-    /// Rows of the batch in the order of the table's rows that they name; where each segment of that begins; and the
-    /// first segment of each row of the table.
+    /// What a gradient needs.
+    pub sorted: Option<Sorted>,
+}
+
+/// Rows of a batch in the order of the table's rows that they name; where each segment of that begins; and the first
+/// segment of each row of the table.
+#[derive(Debug)]
+pub(super) struct Sorted {
     pub order: Buffer,
     pub starts: Buffer,
     pub firsts: Buffer,
@@ -226,7 +242,29 @@ impl GpuDevice<'_> {
         let segments = starts.len() - 1;
         let [codes, order, starts, firsts] =
             [&codes, &order, &starts, &firsts].map(|values| self.worker.numbers(&values[..]));
-        Some(Categories { codes, each, order, starts, firsts, segments })
+        Some(Categories { codes, each, sorted: Some(Sorted { order, starts, firsts, segments }) })
+    }
+
+    /// Makes a batch of rows without labels: `x` is `[rows, cells, 4]`, `codes` `[rows, each]`.
+    pub fn bring(
+        &mut self,
+        (rows, columns, each): (usize, usize, usize),
+        x: &[f32],
+        codes: &[u32],
+        batch: &mut GpuBatch,
+    ) -> Result<(), Refusal> {
+        let mut to = batch.filled.take().unwrap_or_else(|| {
+            let [x, y, w] = [(); 3].map(|()| self.nothing());
+            Filled { x, y, w }
+        });
+        self.room(&mut to.x, rows, columns)?;
+        // Written before what is submitted next, so what waits must have gone.
+        self.submit();
+        self.worker.write(&to.x.matrix.buffer, 0, bytemuck::cast_slice(x));
+        batch.filled = Some(to);
+        batch.weighted = false;
+        batch.categories = (each > 0).then(|| Categories { codes: self.worker.numbers(codes), each, sorted: None });
+        Ok(())
     }
 }
 

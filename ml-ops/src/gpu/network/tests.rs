@@ -1,5 +1,5 @@
 //! Operations of networks on a device against the processor in double precision, and steps against a run of PyTorch;
-//! whole passes are in `tests/gpu_networks.rs`.
+//! whole passes are in `tests/parity/networks.rs`.
 
 use std::sync::{Arc, OnceLock};
 

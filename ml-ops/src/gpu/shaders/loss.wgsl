@@ -4,33 +4,7 @@
 @group(0) @binding(2) var<storage, read_write> z: array<f32>;
 @group(0) @binding(4) var<storage, read_write> slots: array<f32>;
 @WEIGHTS@
-const T: u32 = @T@u;
-const G: u32 = 256u / T;
-var<workgroup> red: array<f32, 256>;
-
-fn largest(v: f32, lid: u32) -> f32 {
-    red[lid] = v;
-    workgroupBarrier();
-    for (var s = T / 2u; s > 0u; s >>= 1u) {
-        if (lid % T < s) { red[lid] = max(red[lid], red[lid + s]); }
-        workgroupBarrier();
-    }
-    let found = red[lid - lid % T];
-    workgroupBarrier();
-    return found;
-}
-fn together(v: f32, lid: u32) -> f32 {
-    red[lid] = v;
-    workgroupBarrier();
-    for (var s = T / 2u; s > 0u; s >>= 1u) {
-        if (lid % T < s) { red[lid] += red[lid + s]; }
-        workgroupBarrier();
-    }
-    let found = red[lid - lid % T];
-    workgroupBarrier();
-    return found;
-}
-
+@LANES@
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let lane = lid % T;

@@ -133,7 +133,8 @@ impl NetStep {
                     false => ("", "1.0"),
                 };
                 let body = if softmax { include_str!("loss_softmax.wgsl") } else { include_str!("loss_squared.wgsl") };
-                let text = include_str!("loss.wgsl").replace("@WEIGHTS@", weights).replace("@WEIGHT@", own);
+                let text = include_str!("loss.wgsl").replace("@LANES@", include_str!("lanes.wgsl"));
+                let text = text.replace("@WEIGHTS@", weights).replace("@WEIGHT@", own);
                 [HEAD, numbers, &text.replace("@BODY@", body).replace("@T@", &lanes.to_string())].concat()
             }
             Self::AddScaled => each(&(read(0, "a") + &write(4, "c")), "c[i] = fma(vec4<f32>(p.f.x), a[i], c[i]);"),

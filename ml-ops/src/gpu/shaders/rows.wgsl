@@ -3,34 +3,9 @@
 @group(0) @binding(2) var<storage, read_write> m: array<f32>;
 @group(0) @binding(4) var<storage, read_write> part: array<vec4<f32>>;   // a group: (loss, held loss, 0, 0), counts
 @OUTPUT@
-const T: u32 = @T@u;
-const G: u32 = 256u / T;
-var<workgroup> red: array<f32, 256>;
+@LANES@
 var<workgroup> place: array<u32, 256>;
 var<workgroup> wide: array<vec4<f32>, 256>;
-
-fn largest(v: f32, lid: u32) -> f32 {
-    red[lid] = v;
-    workgroupBarrier();
-    for (var s = T / 2u; s > 0u; s >>= 1u) {
-        if (lid % T < s) { red[lid] = max(red[lid], red[lid + s]); }
-        workgroupBarrier();
-    }
-    let found = red[lid - lid % T];
-    workgroupBarrier();
-    return found;
-}
-fn together(v: f32, lid: u32) -> f32 {
-    red[lid] = v;
-    workgroupBarrier();
-    for (var s = T / 2u; s > 0u; s >>= 1u) {
-        if (lid % T < s) { red[lid] += red[lid + s]; }
-        workgroupBarrier();
-    }
-    let found = red[lid - lid % T];
-    workgroupBarrier();
-    return found;
-}
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {

@@ -21,7 +21,6 @@ pub(crate) mod tests;
 pub(crate) use batch::{Batch, Inputs, Rows};
 pub(crate) use device::{Device, Dropout, Input, Tally};
 pub(crate) use lesson::{HEAD, Lesson};
-#[cfg(test)]
 pub(crate) use net::Net;
 pub(super) use outputs::Outputs;
 pub(crate) use processor::Processor;

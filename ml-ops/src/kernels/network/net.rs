@@ -33,8 +33,16 @@ pub(crate) struct Net<'f, D: Device> {
 }
 
 impl<'f, D: Device> Net<'f, D> {
-    /// The network with these parameters, `[P]`.
-    pub fn new(mut device: D, network: &'f Network, layout: &Layout, parameters: &[f64]) -> Self {
+    /// The network with these parameters, `[P]`, ready to be trained.
+    pub fn new(device: D, network: &'f Network, layout: &Layout, parameters: &[f64]) -> Self {
+        let mut net = Self::bare(device, network, layout);
+        net.at = net.load(parameters);
+        net.gradient = net.load(&vec![0.0; parameters.len()]);
+        net
+    }
+
+    /// The network without parameters and gradient: [`Self::forward`] works once [`Self::parameters`] are there.
+    pub fn bare(mut device: D, network: &'f Network, layout: &Layout) -> Self {
         let mut pieces = Vec::new();
         let (numbers, categories) = Inputs::new(network, layout, D::INDICATORS).rows();
         for (l, layer) in network.layers().into_iter().enumerate() {
@@ -56,10 +64,12 @@ impl<'f, D: Device> Net<'f, D> {
         let (delta, next) = (empty(), empty());
         let mut each = || (0..layers).map(|_| empty()).collect();
         let (z, a, kept, masks) = (each(), each(), each(), each());
-        let mut net = Self { device, network, pieces, at: vec![], gradient: vec![], z, a, kept, masks, delta, next };
-        net.at = net.load(parameters);
-        net.gradient = net.load(&vec![0.0; parameters.len()]);
-        net
+        Self { device, network, pieces, at: vec![], gradient: vec![], z, a, kept, masks, delta, next }
+    }
+
+    /// The parameters, as [`Self::load`] brings them to the device.
+    pub fn parameters(&mut self) -> &mut Vec<D::Matrix> {
+        &mut self.at
     }
 
     /// A flat vector of the parameters' length as matrices.
@@ -130,6 +140,11 @@ impl<'f, D: Device> Net<'f, D> {
                 self.device.drop_out(here, &self.a[l], &mut self.masks[l], &mut self.kept[l]);
             }
         }
+    }
+
+    /// The outputs of the last rows, on the device.
+    pub fn last(&self) -> &D::Matrix {
+        &self.z[self.network.hidden.len()]
     }
 
     /// The outputs of the last rows, row by row.

@@ -19,7 +19,8 @@ pub(in crate::kernels) struct Outputs<'f> {
 
 impl<'f> Outputs<'f> {
     pub fn new(network: &'f Network, layout: &Layout, parameters: &[f64]) -> Self {
-        let net = Net::new(Processor::default(), network, layout, parameters);
+        let mut net = Net::bare(Processor::default(), network, layout);
+        *net.parameters() = net.load(parameters);
         let inputs = Inputs::new(network, layout, Processor::<f64>::INDICATORS);
         Self { net, network, inputs, batch: Loaded::default() }
     }

@@ -1,7 +1,5 @@
 //! Whole passes over networks on a GPU beside the same passes on the processor: numbers, where rows stay, and what
 //! happens when the device cannot.
-#![cfg(feature = "gpu")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,19 +16,13 @@ use sinew_ml::kernels::Cpu;
 use sinew_ml::network::{Activation, Head, Network, Rule, Steps, Work, shard_of};
 use sinew_ml::partial::Partial;
 
+use super::device::{open, options};
+
 /// Numbers in front of a shard's result.
 const HEAD: usize = 6;
 
-fn opened(memory_limit: Option<u64>) -> Option<Gpu> {
-    let software = std::env::var("SINEW_GPU_ALLOW_SOFTWARE").is_ok();
-    match Gpu::open(None, &GpuOptions { software, poison: true, memory_limit, ..GpuOptions::default() }) {
-        Ok(gpu) => Some(gpu),
-        Err(why) => {
-            assert!(std::env::var("SINEW_REQUIRE_GPU").is_err(), "SINEW_REQUIRE_GPU is set, and {why}");
-            eprintln!("NOT TESTED: networks on a GPU, because {why}");
-            None
-        }
-    }
+fn opened(memory_limit: Option<u64>) -> Option<Arc<Gpu>> {
+    open(&GpuOptions { memory_limit, ..options() })
 }
 
 fn noise(i: usize, salt: u64) -> f64 {
@@ -223,7 +215,7 @@ async fn shards_stay_in_pieces_while_there_is_room() -> Result<()> {
 
 #[tokio::test]
 async fn a_device_that_cannot_leaves_the_pass_to_the_processor() -> Result<()> {
-    let Some(gpu) = opened(None).map(Arc::new) else { return Ok(()) };
+    let Some(gpu) = opened(None) else { return Ok(()) };
     let network = network(&[6], Activation::Relu, 2);
     let mut at = network.start(5, 3);
     let (block, _) = block(100, 2, false, false)?;

@@ -1,16 +1,9 @@
 //! Kernels of a GPU against those of the CPU: fresh random rows, every kernel, shapes around the edges of tiles,
 //! poisoned outputs; then memory that is too small, and a device that is lost.
-//!
-//! Without an adapter the tests say so aloud and pass, unless SINEW_REQUIRE_GPU=1.
-#![cfg(feature = "gpu")]
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-#[allow(dead_code)]
-mod common;
 
 use std::sync::Arc;
 
-use common::{Data, Naive, Shape, adapted, all_kernels, class_of, counted, fold_for, naive, run};
+use super::common::{Data, Naive, Shape, adapted, all_kernels, class_of, counted, fold_for, naive, run};
 use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, UInt8Array, UInt32Array};
 use sinew_ml::backend::Backend;
 use sinew_ml::block::{Block, Column, HASH, LABEL, Label, ROLE, WEIGHT};
@@ -19,44 +12,7 @@ use sinew_ml::gpu::{Cell, Gpu, GpuBackend, GpuOptions, Refusal};
 use sinew_ml::kernels::Cpu;
 use sinew_ml::partial::Partial;
 
-fn options() -> GpuOptions {
-    GpuOptions { software: std::env::var("SINEW_GPU_ALLOW_SOFTWARE").is_ok(), poison: true, ..GpuOptions::default() }
-}
-
-fn open(options: &GpuOptions) -> Option<Arc<Gpu>> {
-    match Gpu::open(None, options) {
-        Ok(gpu) => Some(Arc::new(gpu)),
-        Err(why) if std::env::var("SINEW_REQUIRE_GPU").is_ok() => panic!("SINEW_REQUIRE_GPU is set, and {why}"),
-        Err(why) => {
-            eprintln!("NOT TESTED: kernels of a GPU, because {why}");
-            None
-        }
-    }
-}
-
-fn seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let seed = std::env::var("SINEW_SEED").map_or(now.as_nanos() as u64 & 0xff_ffff, |s| s.parse().unwrap());
-    eprintln!("SINEW_SEED={seed}");
-    seed
-}
-
-/// Shapes around the edges of strips, groups and tiles.
-fn shapes() -> Vec<Shape> {
-    let shape = |rows, columns, weight, role| Shape { rows, columns, weight, role };
-    vec![
-        shape(0, "fd3", true, true),
-        shape(1, "fd3", true, true),
-        shape(7, "f", false, false),
-        shape(64, "ffff", true, false),
-        shape(65, "fffff", false, true),
-        shape(257, "9", false, true),
-        shape(1009, "fffffffffffff", false, false),
-        shape(2053, "ddfff4ff2f", true, true),
-        shape(3000, "fdwf3fdw", true, true),
-        shape(5003, "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffdd", true, true),
-    ]
-}
+use super::device::{open, options, seed, shapes};
 
 /// The reference keeps sums on grids that the random data fit.
 fn close(what: &str, found: f64, (value, size): (f64, f64), tolerance: f64) {

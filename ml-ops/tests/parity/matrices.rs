@@ -1,31 +1,16 @@
 //! Products and steps of networks on a GPU against plain loops in double precision, over edges of tiles.
-#![cfg(feature = "gpu")]
-#![allow(clippy::unwrap_used, clippy::panic)]
 
+use sinew_ml::gpu::Activation;
 use sinew_ml::gpu::matrix::Step;
 use sinew_ml::gpu::shaders::ACTIVATIONS;
-use sinew_ml::gpu::{Activation, Gpu, GpuOptions};
 
-fn open() -> Option<Gpu> {
-    let software = std::env::var("SINEW_GPU_ALLOW_SOFTWARE").is_ok();
-    match Gpu::open(None, &GpuOptions { software, poison: true, ..GpuOptions::default() }) {
-        Ok(gpu) => Some(gpu),
-        Err(why) if std::env::var("SINEW_REQUIRE_GPU").is_ok() => panic!("SINEW_REQUIRE_GPU is set, and {why}"),
-        Err(why) => {
-            eprintln!("NOT TESTED: matrices of a GPU, because {why}");
-            None
-        }
-    }
-}
+use super::device::{open, options, seed};
 
 struct Random(u64);
 
 impl Random {
     fn new() -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let seed = std::env::var("SINEW_SEED").map_or(now.as_nanos() as u64, |s| s.parse().unwrap());
-        eprintln!("SINEW_SEED={seed}");
-        Self(seed)
+        Self(seed())
     }
 
     fn values(&mut self, n: usize) -> Vec<f32> {
@@ -64,7 +49,7 @@ fn applied(activation: Activation, v: f64) -> f64 {
 
 #[tokio::test]
 async fn products_agree_with_plain_loops() {
-    let Some(gpu) = open() else { return };
+    let Some(gpu) = open(&options()) else { return };
     let mut random = Random::new();
     let shapes = [(1, 1, 1), (3, 5, 7), (64, 64, 16), (65, 63, 17), (130, 129, 33), (200, 70, 260), (5, 66, 2100)];
     for (i, (m, n, k)) in shapes.into_iter().enumerate() {
@@ -114,7 +99,7 @@ async fn products_agree_with_plain_loops() {
 
 #[tokio::test]
 async fn steps_over_entries_agree_with_plain_loops() {
-    let Some(gpu) = open() else { return };
+    let Some(gpu) = open(&options()) else { return };
     let mut random = Random::new();
     for (rows, columns) in [(1, 1), (7, 5), (300, 33)] {
         let (a, b) = (random.values(rows * columns), random.values(rows * columns));

@@ -1,10 +1,7 @@
 //! Every kernel, on every instruction set this machine has, over shapes, tiles, cuts and row orders:
 //! the same bits everywhere, and the numbers of a plain loop.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::needless_range_loop)]
 
-mod common;
-
-use common::{Data, all_kernels, fold_for, naive, run, shapes};
+use super::common::{Data, all_kernels, fold_for, naive, run, shapes};
 use sinew_ml::fold::{Kernel, RoleSet, Sample};
 use sinew_ml::kernels::{Cpu, Isa};
 
