@@ -432,6 +432,12 @@ pub enum SinewError {
     /// The server ends, and takes no new statements.
     #[error("SINEW-3311: the server is shutting down and takes no new statements; connect again later")]
     ShuttingDown,
+    /// A statement ran when the server ended.
+    #[error("SINEW-3312: the server is shutting down and stopped the statement: {next}")]
+    Stopped {
+        /// What is left of it, and what to do.
+        next: String,
+    },
     /// A plan was made by another DataFusion.
     #[error(
         "SINEW-3321: the plan was made by DataFusion {theirs}, and this server has DataFusion {ours}; install the same \

@@ -354,3 +354,57 @@ fn a_training_is_followed_row_by_row() {
     wait_until(&server, false);
     assert_eq!(server.ok("SHOW MODELS").lines().count(), 1, "nothing was published");
 }
+
+/// The files below a folder whose names end so.
+fn ending(folder: &Path, end: &str) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|e| {
+            if e.path().is_dir() {
+                ending(&e.path(), end)
+            } else {
+                usize::from(e.path().to_string_lossy().ends_with(end))
+            }
+        })
+        .sum()
+}
+
+#[test]
+fn a_server_that_is_stopped_keeps_a_young_training() {
+    let mut server = Server::start_with(&["--drain", "2"]);
+    server.rows("t.csv", 20_000);
+    let train = "TRAIN MODEL slow USING logistic_regression PREDICT c OPTIONS (solver = 'adam', max_iter = 1000000, \
+                 tol = 0) AS SELECT a, b, y % 2 AS c FROM 't.csv'";
+    let mut client = server.client(train).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut rows = client.stdout.take().unwrap();
+    rows.read_exact(&mut [0; 200]).unwrap();
+    let warehouse = server.place.path().join("sinew-warehouse");
+    assert_eq!(ending(&warehouse, ".ckpt"), 0, "the first one would come after 30 s");
+    signal(&server.child, "-TERM");
+    rows.read_to_string(&mut String::new()).unwrap();
+    let output = client.wait_with_output().unwrap();
+    let text = stderr(&output);
+    assert!(text.contains("SINEW-3312") && text.contains("RETRAIN MODEL slow RESUME"), "{text}");
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert!(ending(&warehouse, ".ckpt") > 0, "it can go on");
+}
+
+#[test]
+fn warnings_of_a_training_come_to_standard_error() {
+    let server = Server::start();
+    server.rows("t.csv", 60);
+    let train = "TRAIN MODEL short USING logistic_regression PREDICT y OPTIONS (max_iter = 1) AS SELECT a, 7 AS c, b % 2 AS y FROM 't.csv'";
+    let elsewhere = server.client(train).output().unwrap();
+    let here =
+        sinew(server.place.path(), &["--warehouse", "memory://", "--format", "csv", "-c", train]).output().unwrap();
+    for output in [elsewhere, here] {
+        let (text, rows) = (stderr(&output), stdout(&output));
+        assert!(output.status.success() && !rows.contains("warning"), "{text}\n{rows}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.contains(&"warning: constant in the training rows, hence of no use: c"), "{text}");
+        assert!(lines.iter().any(|line| line.starts_with("warning: not converged after 1 iterations")), "{text}");
+        assert!(lines.iter().all(|line| lines.iter().filter(|other| *other == line).count() == 1), "{text}");
+    }
+    let quiet = sinew(server.place.path(), &["--connect", &server.url, "--quiet", "-c", train]).output().unwrap();
+    assert_eq!(stderr(&quiet), "");
+}

@@ -49,6 +49,30 @@ pub async fn find(host: &str, port: u16, wait: Duration) -> Result<()> {
     }
 }
 
+/// Says when the scheduler that was found no longer answers, and when it does again, one line each. It is asked as often
+/// as it is sent a sign of life.
+pub async fn watch(host: String, port: u16, every: Duration) {
+    let mut silent: Option<Instant> = None;
+    loop {
+        sleep(every).await;
+        let answer = timeout(PATIENCE, TcpStream::connect((&*host, port))).await;
+        let answer = answer.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        match (answer, silent) {
+            (Err(error), None) => {
+                let every = every.as_secs_f64();
+                log::warn!("the scheduler at {host}:{port} is gone ({error}); it is tried again every {every} s");
+                silent = Some(Instant::now());
+            }
+            (Ok(_), Some(since)) => {
+                let seconds = since.elapsed().as_secs();
+                log::info!("the scheduler at {host}:{port} answers again, after {seconds} s");
+                silent = None;
+            }
+            _ => {}
+        }
+    }
+}
+
 /// The scheduler's version, asked for by the plainest request there is.
 async fn version(host: &str, port: u16) -> std::io::Result<String> {
     ask(host, port, "GET", "/sinew/version", "").await

@@ -137,6 +137,7 @@ async fn serve(settings: &Settings, folder: &Folder, id: &str, cores: usize) -> 
         };
         results::serve(address, advertised, (&scheduler_host, scheduler_port), id, folder.path(), tls).await?;
     }
+    let peer = (scheduler_host.clone(), scheduler_port);
     let resources = Resources::new(&settings.session, folder.path())?;
     let work_dir = folder.path().display().to_string();
     let listener = parking_lot::Mutex::new(Some(data));
@@ -187,6 +188,8 @@ async fn serve(settings: &Settings, folder: &Folder, id: &str, cores: usize) -> 
             store.sweep(IDLE_ROWS);
         }
     });
+    let beat = Duration::from_secs(settings.number("heartbeat", 2));
+    tokio::spawn(scheduler::watch(peer.0, peer.1, beat));
     let flag = Arc::clone(&asked);
     let drain = Duration::from_secs(settings.number("drain", 30));
     let overdue = async move {

@@ -194,4 +194,51 @@ def test_progress_is_one_line(c):
     with line:
         for i in range(3):
             line.show(pyarrow.RecordBatch.from_pylist([{"iteration": i, "loss": 1.0 / (i + 1), "rows": 10}]))
-    assert out.getvalue().count("\n") == 1 and out.getvalue().count("\r") == 3
+    text = out.getvalue()
+    assert text.startswith("\rm: reading the rows\r") and text.count("\n") == 1 and text.count("\r") == 4
+
+
+def test_what_a_training_warns_of(c, patients):
+    options = {"max_iter": 1, "split": "NONE"}
+    with pytest.warns(sinew.SinewWarning, match="not converged after 1 iterations") as seen:
+        trained = c.train(patients, model="py_short", family="logistic_regression", predict="diagnosis", **options)
+    assert seen[0].filename == __file__ and trained.warnings == tuple(str(warning.message) for warning in seen)
+    with pytest.warns(sinew.SinewWarning, match="not converged"):
+        c.sql(
+            "TRAIN MODEL py_short USING logistic_regression PREDICT y SPLIT NONE OPTIONS (max_iter = 1)"
+            " AS SELECT value AS x, value % 2 AS y FROM generate_series(1, 50) t(value)"
+        )
+    # What shows a training is none.
+    assert c.sql("SELECT * FROM ML.TRAINING_INFO(MODEL py_short)").num_rows == 2
+
+
+def test_columns_keep_their_names(c):
+    people = pandas.DataFrame({"Age": [20.0, 30.0, 40.0] * 20, "Home Town": ["a", "b", "c"] * 20, "pay": [1.0, 2.0, 3.0] * 20})
+    frame = c.frame(people)
+    assert frame.filter(col("Age") > lit(25.0)).count() == 40 and frame.filter("Age > 25 AND 'Age' <> 'age'").count() == 40
+    assert frame.select("Age", "Home Town").to_arrow().column_names == ["Age", "Home Town"]
+    assert frame.drop("pay").to_arrow().column_names == ["Age", "Home Town"]
+    assert frame["Age"].count() == 60 and frame[["Age", "pay"]].sort("Age").to_pylist()[0] == {"Age": 20.0, "pay": 1.0}
+    renamed = frame.with_column_renamed("Age", "Years").with_column("Twice", col("Years") * lit(2))
+    assert renamed.to_pandas()["Twice"].max() == 80
+    means = frame.aggregate([col("Home Town")], [f.avg(col("Age")).alias("Mean")]).sort(col("Mean").sort(ascending=False))
+    assert means.to_pylist()[0] == {"Home Town": "c", "Mean": 40.0}
+    assert frame.join(means.select("Mean"), left_on="Age", right_on="Mean").count() == 60
+    trained = c.train(people, model="py_names", family="linear_regression", predict="pay", weight_by="Age", split="NONE")
+    assert c.predict(people, "py_names").filter(col("Age") == lit(30.0)).count() == 20 and trained.version == 1
+    # In SQL quotes keep capitals.
+    c.ingest("People", people, mode="replace")
+    assert c.sql('SELECT max("Age") AS a FROM "People"').to_pylist() == [{"a": 40.0}]
+    assert c.table("People").select("Age").count() == 60
+    # A name in lower case is taken first.
+    both = c.frame({"a": [1], "A": [2]})
+    assert both.select(col("a")).to_pylist() == [{"a": 1}] and both.select(col('"A"')).to_pylist() == [{"A": 2}]
+
+
+def test_errors_have_codes(c, url):
+    with pytest.raises(sinew.Error, match="SINEW-3002: No field named nope. Valid fields are a") as failed:
+        c.frame({"a": [1]}).filter(col("nope") > lit(1))
+    assert failed.value.code == "SINEW-3002" and "dataframe_" not in str(failed.value)
+    with pytest.raises(sinew.Error, match="SINEW-3301: cannot reach .*sinew serve") as failed:
+        sinew.connect("grpc://127.0.0.1:1")
+    assert failed.value.code == "SINEW-3301" and "gRPC" not in str(failed.value)

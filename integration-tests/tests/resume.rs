@@ -105,6 +105,8 @@ async fn a_killed_scheduler_s_training_appears_after_its_restart() {
         engine.session = cluster.session().await;
         assert_eq!(engine.numbers(log).await, [121.0, 120.0], "the log is that of the whole training");
         until("runs were left behind", || files(&warehouse.join("runs")).is_empty());
+        let logs = cluster.logs();
+        assert!(!logs.contains("Fail to update"), "what Ballista repeats is not for people: {logs}");
     }
 }
 

@@ -29,7 +29,7 @@ macro_rules! files {
     };
 }
 
-files! { train trainings retrain predict evaluate weights training_info networks catalog refused tables missing write copy }
+files! { train trainings retrain predict evaluate weights training_info networks catalog refused tables delimiters summarize missing write copy }
 
 /// Plans say where they run, so a cluster has others.
 const PLANS: &str = "explain";

@@ -168,7 +168,7 @@ impl Params {
     /// Checks the options as written against the family's table and adds the defaults.
     ///
     /// BigQuery's additive `l1_reg = a` and `l2_reg = b` become `reg_param = a + b` and
-    /// `elastic_net_param = a / (a + b)` for families that have these.
+    /// `elastic_net_param = a / (a + b)` for families that have these, and MLlib's `layers` says `hidden_units` too.
     ///
     /// # Errors
     /// An unknown or repeated option, or a value outside its type or range.
@@ -217,6 +217,23 @@ impl Params {
             values.insert("reg_param".into(), ParamValue::Float(l1 + l2));
             let ratio = if l1 + l2 > 0.0 { l1 / (l1 + l2) } else { 0.0 };
             values.insert("elastic_net_param".into(), ParamValue::Float(ratio));
+        }
+        if let Some(ParamValue::Ints(layers)) = values.get("layers") {
+            let [_, hidden @ .., _] = layers.as_ref() else {
+                return Err(MlError::BadOption {
+                    name: "layers".into(),
+                    value: ParamValue::Ints(layers.clone()).to_string(),
+                    expected: "inputs, the units of each hidden layer, and outputs, as in [4, 8, 3]".into(),
+                });
+            };
+            let hidden = ParamValue::Ints(hidden.to_vec().into());
+            let kind = find("hidden_units").map_or(&ParamKind::Bool, |spec| &spec.kind);
+            let hidden = kind.accept(&hidden).ok_or_else(|| bad("the hidden layers of layers", &hidden, kind))?;
+            if values.insert("hidden_units".into(), hidden).is_some() {
+                return Err(MlError::Conflict {
+                    reason: "layers and hidden_units both say what the hidden layers are; keep one".into(),
+                });
+            }
         }
         for spec in specs {
             values.entry(spec.name.to_string()).or_insert_with(|| spec.default.clone());

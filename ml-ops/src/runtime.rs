@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
@@ -59,6 +60,8 @@ pub struct TrainRuntime {
     pub warnings: Warnings,
     /// A number that no other process has.
     pub process: u64,
+    /// Whether the process is about to end.
+    ending: AtomicBool,
 }
 
 /// Warnings that were written to the log, each once for a run.
@@ -91,7 +94,25 @@ impl TrainRuntime {
     /// A runtime that keeps nothing yet.
     pub fn with_devices(devices: Arc<Devices>, store: Arc<BlockStore>, runner: Arc<dyn StepRunner>) -> Self {
         let process = RandomState::new().hash_one(std::process::id());
-        Self { devices, store, runner, parcels: Parcels::default(), warnings: Warnings::default(), process }
+        Self {
+            devices,
+            store,
+            runner,
+            parcels: Parcels::default(),
+            warnings: Warnings::default(),
+            process,
+            ending: AtomicBool::new(false),
+        }
+    }
+
+    /// Says that the process is about to end: trainings take a checkpoint with their next step, and one each second.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process is about to end.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
     }
 
     /// The runtime of the session a task belongs to.

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from . import _magic
 from ._connection import Connection, Trained
-from ._error import Error
+from ._error import Error, SinewWarning
 from ._frame import DataFrame
 from ._magic import load_ipython_extension
 from ._rows import Rows
 
-__all__ = ["Connection", "DataFrame", "Error", "Rows", "Trained", "connect", "load_ipython_extension"]
+__all__ = ["Connection", "DataFrame", "Error", "Rows", "SinewWarning", "Trained", "connect", "load_ipython_extension"]
 __version__ = "0.1.0"
 
 

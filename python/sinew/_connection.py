@@ -10,6 +10,7 @@ import re
 import sys
 import time
 import uuid
+import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ import pyarrow
 from pyarrow import flight
 
 from . import _wire
-from ._error import Error, told
+from ._error import Error, SinewWarning, told
 from ._frame import DataFrame
+from ._names import Names
 from ._rows import Rows
 from ._values import literal
 
@@ -59,6 +61,8 @@ class Trained:
     iterations: pyarrow.Table
     #: On the rows that were held out; empty where there were none.
     metrics: dict[str, float]
+    #: What it warns of; each was also given to ``warnings.warn`` as a :class:`SinewWarning`.
+    warnings: tuple[str, ...] = ()
 
 
 class _Headers(flight.ClientMiddlewareFactory):
@@ -145,23 +149,28 @@ class Connection:
         self._names = (f"__dataframe_{i}" for i in itertools.count(1))
         # Temporary tables that nothing refers to any more.
         self._unused: collections.deque[str] = collections.deque()
-        with told():
+        with told(self.url, connecting=True):
             if user is not None:
                 _, bearer = self._client.authenticate_basic_token(user, password or "")
                 self._headers.authorization = bearer.decode()
             elif token is not None:
                 self._headers.authorization = f"Bearer {token}"
-            self._table(_wire.statement("SELECT 1"))
+            self._reader(_wire.statement("SELECT 1")).read_all()
 
     # Statements.
 
     def sql(self, text: str, parameters: Sequence[object] | None = None) -> Rows:
         """Runs a statement, and returns its rows; ``?`` or ``$1`` in it stand for parameters."""
         if parameters is None:
-            return Rows(self._table(_wire.statement(text)))
-        with told(), self.adbc.cursor() as cursor:
-            cursor.execute(text, list(parameters))
-            return Rows(cursor.fetch_arrow_table())
+            table = self._table(_wire.statement(text))
+        else:
+            with told(self.url), self.adbc.cursor() as cursor:
+                cursor.execute(text, list(parameters))
+                table = cursor.fetch_arrow_table()
+        trained = _published(table)
+        if trained is not None:
+            _warn(self._described(*trained)[1])
+        return Rows(table)
 
     def query(self, text: str) -> DataFrame:
         """A query as a lazy DataFrame; functions of models can be used in it."""
@@ -184,7 +193,7 @@ class Connection:
             raise ValueError(f"mode = {mode!r} is not one of {', '.join(_wire.MODES)}")
         table = _arrow(data)
         descriptor = flight.FlightDescriptor.for_command(_wire.ingest(name, mode, temporary))
-        with told():
+        with told(self.url):
             writer, answer = self._client.do_put(descriptor, table.schema)
             with writer:
                 for batch in table.to_batches(max_chunksize=65_536):
@@ -227,16 +236,17 @@ class Connection:
         statement = f"TRAIN MODEL {quoted(model)} USING {quoted(family)}"
         if predict is not None:
             statement += f" PREDICT {quoted(predict)}"
+        names = Names(_columns(data))
         if weight_by is not None:
-            statement += f" WEIGHT BY {weight_by}"
+            statement += f" WEIGHT BY {names.text(weight_by)}"
         if split is not None:
-            statement += f" SPLIT {split if isinstance(split, str) else 'RANDOM ' + literal('split', split)}"
+            statement += f" SPLIT {names.text(split) if isinstance(split, str) else 'RANDOM ' + literal('split', split)}"
         if options:
             statement += f" OPTIONS ({', '.join(f'{quoted(k)} = {literal(k, v)}' for k, v in options.items())})"
         name, relations, held = self._source(data)
         line = _Progress(model, sys.stderr if _watched(progress) else None)
         batches = []
-        with told(), line:
+        with told(self.url), line:
             rows = self._reader(self._plans(f"{statement} FROM {name}", relations))
             try:
                 for chunk in rows:
@@ -248,10 +258,9 @@ class Connection:
             iterations = pyarrow.Table.from_batches(batches, rows.schema)
         del held
         version = iterations["version"].drop_null()[-1].as_py()
-        described = self.sql(f"DESCRIBE MODEL {quoted(model)}@{version}").to_pylist()
-        metrics = {row["property"][7:]: row["value"] for row in described if row["property"].startswith("metric ")}
-        metrics = {metric: float(value) for metric, value in metrics.items() if value is not None}
-        return Trained(model, version, iterations["run"][-1].as_py(), iterations, metrics)
+        metrics, warned = self._described(model, version)
+        _warn(warned)
+        return Trained(model, version, iterations["run"][-1].as_py(), iterations, metrics, warned)
 
     def predict(self, data: Data, model: str, threshold: float | None = None) -> DataFrame:
         """The rows with the model's prediction, as a lazy DataFrame; ``model`` may name a version, as in ``churn@3``."""
@@ -325,23 +334,30 @@ class Connection:
                 self._context.deregister_table(quoted(name))
                 self._client.do_get(flight.Ticket(_wire.statement(f"DROP TABLE IF EXISTS {name}"))).read_all()
 
+    def _described(self, model: str, version: int) -> tuple[dict[str, float], tuple[str, ...]]:
+        """The metrics of a version, and what its training warned of."""
+        described = self._table(_wire.statement(f"DESCRIBE MODEL {quoted(model)}@{version}")).to_pylist()
+        known = [(row["property"], row["value"]) for row in described if row["value"] is not None]
+        metrics = {name[7:]: float(value) for name, value in known if name.startswith("metric ")}
+        return metrics, tuple(value for name, value in known if name == "warning")
+
     def _stream(self, command: bytes) -> pyarrow.RecordBatchReader:
-        with told():
+        with told(self.url):
             reader = self._reader(command)
 
         def batches() -> Any:
-            with told():
+            with told(self.url):
                 for chunk in reader:
                     yield chunk.data
 
         return pyarrow.RecordBatchReader.from_batches(reader.schema, batches())
 
     def _table(self, command: bytes) -> pyarrow.Table:
-        with told():
+        with told(self.url):
             return self._reader(command).read_all()
 
     def _schema(self, command: bytes) -> pyarrow.Schema:
-        with told():
+        with told(self.url):
             return self._client.get_schema(flight.FlightDescriptor.for_command(command)).schema
 
     def _known(
@@ -369,6 +385,36 @@ class Connection:
             data = self.frame(data)
         name = self._name()
         return name, data._named(name), data._held
+
+
+#: The columns with which the report of a training begins.
+_REPORT = ["model", "version", "run", "iteration", "loss", "eval_loss", "learning_rate", "gradient_norm"]
+
+
+def _published(table: pyarrow.Table) -> tuple[str, int] | None:
+    """The model and version that a training has published, where the rows are its report."""
+    if table.column_names[: len(_REPORT)] != _REPORT or table.num_rows == 0:
+        return None
+    model, version = table["model"][-1].as_py(), table["version"][-1].as_py()
+    return None if model is None or version is None else (model, version)
+
+
+def _warn(texts: Sequence[str]) -> None:
+    for text in texts:
+        # At the line that called `sql` or `train`.
+        warnings.warn(text, SinewWarning, stacklevel=3)
+
+
+def _columns(data: Any) -> list[str]:
+    """The names of the columns of rows, where they are known here."""
+    if isinstance(data, DataFrame):
+        return list(data._frame.schema().names)
+    if isinstance(data, dict):
+        return list(data)
+    names = getattr(data, "column_names", None)
+    if names is None and not isinstance(data, (str, list, datafusion.DataFrame)):
+        names = getattr(data, "columns", None)
+    return [] if names is None else list(names)
 
 
 def _arrow(data: Any) -> pyarrow.Table:
@@ -402,11 +448,16 @@ class _Progress:
         last = {name: rows[name][-1].as_py() for name in ("iteration", "loss", "rows")}
         text = f"{self.model}: iteration {last['iteration']}, loss {last['loss']:.6g}, {last['rows']} rows"
         text += f", {time.monotonic() - self.began:.1f} s"
-        self.to.write("\r" + text.ljust(self.width))
-        self.to.flush()
-        self.width = len(text)
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        if self.to is not None:
+            self.to.write("\r" + text.ljust(self.width))
+            self.to.flush()
+            self.width = len(text)
 
     def __enter__(self) -> _Progress:
+        self._say(f"{self.model}: reading the rows")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import re
 from typing import TYPE_CHECKING, Any
 
 import datafusion
 import pyarrow
 
 from . import _wire
+from ._error import Error
+from ._names import Names, plain
 from ._rows import Rows
 
 if TYPE_CHECKING:
@@ -66,6 +70,9 @@ class DataFrame(_Verbs):
         @functools.wraps(verb)
         def call(*args: Any, **options: Any) -> Any:
             relations, held = dict(self._relations), set(self._held)
+            frames = [self, *(value for value in (*args, *options.values()) if isinstance(value, DataFrame))]
+            names = Names(name for frame in frames for name in frame._frame.schema().names)
+            given, named = names.arguments(verb.__name__, args, options)
 
             def lower(value: Any) -> Any:
                 if isinstance(value, DataFrame):
@@ -74,12 +81,28 @@ class DataFrame(_Verbs):
                     return value._frame
                 return value
 
-            result = verb(*map(lower, args), **{k: lower(v) for k, v in options.items()})
+            given, named = list(map(lower, given)), {k: lower(v) for k, v in named.items()}
+            try:
+                result = verb(*given, **named)
+            except Exception as error:
+                if not str(error).startswith("DataFusion error"):
+                    raise
+                result = self._again(verb, names, given, named, error)
             if not isinstance(result, datafusion.DataFrame):
                 return result
             return DataFrame(self._connection, result, relations, frozenset(held))
 
         return call
+
+    def _again(self, verb: Any, names: Names, args: list[Any], options: dict[str, Any], error: Exception) -> Any:
+        """The verb once more, if it asks for a column in lower case that there is in capitals."""
+        missing = re.search(r"No field named (\w+)", str(error))
+        if missing and missing[1] in names.capitals:
+            context = self._connection._context
+            with contextlib.suppress(Exception):
+                args = [names.expression(arg, context) for arg in args]
+                return verb(*args, **{k: names.expression(v, context) for k, v in options.items()})
+        raise Error(f"SINEW-3002: {plain(str(error))}", "SINEW-3002") from None
 
     def _plan(self) -> bytes:
         plan = self._frame.logical_plan()

@@ -323,7 +323,7 @@ impl ClusterState for Members {
     async fn remove_executor(&self, executor_id: &str) -> Result<()> {
         let asked_to_leave = self.leaving().contains(executor_id);
         if self.cores.lock().remove(executor_id).is_some() {
-            log::warn!("executor {executor_id} is gone");
+            log::warn!("executor {executor_id} is gone; what it worked on is done again by others");
             if !asked_to_leave {
                 for (executors, lost) in self.users.lock().values_mut() {
                     *lost += usize::from(executors.remove(executor_id));

@@ -95,6 +95,8 @@ impl From<NotYet> for SqlError {
 pub struct QueryStatement {
     /// The statement; `MODEL m` in it has become a string literal, `TABLE t` a subquery.
     pub statement: DFStatement,
+    /// Whether its columns are described (`SUMMARIZE`) rather than its rows returned.
+    pub summarized: bool,
     /// All models it refers to, each once, in order.
     pub models: Vec<ModelRef>,
     /// The statement as written.

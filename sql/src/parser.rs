@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement as DFStatement};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -13,7 +14,7 @@ use crate::cursor::Cursor;
 use crate::error::{Result, SqlError};
 use crate::name::Version;
 use crate::rewrite::rewrite;
-use crate::source::Source;
+use crate::source::{Source, keyword};
 use crate::train;
 
 /// Words a statement may start with; the nearest is offered for any other.
@@ -51,7 +52,11 @@ const LEADING: &[&str] = &[
     "ANALYZE",
     "FROM",
     "MERGE",
+    "SUMMARIZE",
 ];
+
+/// Words a query may start with.
+const QUERY: [&str; 5] = ["SELECT", "WITH", "VALUES", "FROM", "TABLE"];
 
 /// Parses a script of statements with `;` between them.
 ///
@@ -76,17 +81,27 @@ fn statement(source: &Source<'_>, range: Range<usize>) -> Result<Statement> {
     {
         let near = at.unexpected("a statement", LEADING);
         let typo = matches!(&near, SqlError::Syntax { hint, .. } if !hint.is_empty());
-        if typo || word.keyword == datafusion::sql::sqlparser::keywords::Keyword::NoKeyword {
+        if typo || word.keyword == Keyword::NoKeyword {
             return Err(near);
         }
     }
-    let rewritten = rewrite(source, range.clone())?;
+    let summarized = at.take_word("SUMMARIZE");
+    if summarized && at.done() {
+        return Err(at.unexpected("a table or a query", &["SELECT"]));
+    }
+    let mut rewritten = rewrite(source, at.pos..range.end)?;
+    if summarized && !QUERY.iter().any(|word| at.sees(&[word])) && at.token() != Some(&Token::LParen) {
+        let span = source.at(at.pos).token.span;
+        let select = [keyword(Keyword::SELECT), Token::Mul, keyword(Keyword::FROM)];
+        rewritten.tokens.splice(0..0, select.into_iter().map(|token| TokenWithSpan { token, span }));
+    }
     let statement = datafusion_statement(rewritten.tokens)?;
     if let Some(refused) = rewritten.refused {
         return Ok(Statement::NotYet(refused));
     }
     Ok(Statement::Query(Box::new(QueryStatement {
         statement,
+        summarized,
         models: rewritten.models,
         text: source.slice(range.clone()).to_string(),
         position: source.at(range.start).token.span.start.into(),
@@ -138,6 +153,14 @@ fn ours(at: &mut Cursor<'_, '_>) -> Result<Option<Statement>> {
         return refuse(
             "ALTER MODEL",
             "name a version by its number, as in m@3; the default is the version trained last",
+        );
+    }
+    if at.sees(&["ALTER", "TABLE"]) || at.sees(&["ALTER", "EXTERNAL", "TABLE"]) {
+        at.pos = at.range.end;
+        return refuse(
+            "ALTER TABLE",
+            "make the table anew from itself: CREATE OR REPLACE TABLE t AS SELECT .. FROM t adds, drops, renames and casts \
+             columns; CREATE TABLE new AS SELECT * FROM t and DROP TABLE t rename it",
         );
     }
     if at.take_words(&["EXPORT", "MODEL"]) {

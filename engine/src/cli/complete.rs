@@ -13,7 +13,7 @@ use super::shell::word;
 use crate::session::{Session, split};
 
 /// Words that statements begin with or hold.
-const KEYWORDS: [&str; 64] = [
+const KEYWORDS: [&str; 65] = [
     "ALTER",
     "AND",
     "AS",
@@ -65,6 +65,7 @@ const KEYWORDS: [&str; 64] = [
     "SHOW",
     "SPLIT",
     "STORED",
+    "SUMMARIZE",
     "TABLE",
     "TABLES",
     "THEN",

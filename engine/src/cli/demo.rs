@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Float64Type;
-use futures::TryStreamExt;
 use parking_lot::Mutex;
 
 use super::args::Settings;
 use super::run::{self, Outcome};
 use super::signals::Signals;
 use crate::error::{Result, SinewError};
-use crate::session::{Execution, Session, split};
+use crate::session::{Session, split};
 
 const DATA: &[u8] = include_bytes!("../../../examples/data/breast_cancer.csv");
 
@@ -115,9 +114,9 @@ async fn step(session: &Session, settings: &Settings, why: &str, sql: &str) -> R
     let seen = Arc::new(Mutex::new(Vec::new()));
     for piece in split(sql) {
         let execution = session.run(&piece).await?;
-        let (kind, schema, seen) = (execution.kind(), execution.schema(), Arc::clone(&seen));
-        let rows = execution.inspect_ok(move |batch: &RecordBatch| seen.lock().push(batch.clone()));
-        run::write(Execution::new(kind, schema, Box::pin(rows)), settings.format, settings.quiet).await?;
+        let seen = Arc::clone(&seen);
+        let execution = execution.seen_by(move |batch| seen.lock().push(batch.clone()));
+        run::write(execution, settings.format, settings.quiet).await?;
     }
     if !settings.quiet {
         say("\n")?;

@@ -1,11 +1,16 @@
 //! One line on the terminal that follows a training.
 
 use std::io::{IsTerminal, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
+
+/// Said before the first report: the rows are read, and for networks put into shards.
+const READING: &str = "  reading the rows";
+/// A training that reports sooner says nothing else first.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The line; writes nothing where standard error is no terminal.
 #[derive(Debug)]
@@ -13,12 +18,19 @@ pub struct Progress {
     shown: bool,
     active: bool,
     start: Instant,
+    /// What the newest report said.
+    said: String,
 }
 
 impl Progress {
-    /// A line that appears with the first report, if `wanted` and there is a terminal.
+    /// A line that appears with the first report, or after a while without one, if `wanted` and there is a terminal.
     pub fn new(wanted: bool) -> Self {
-        Self { shown: false, active: wanted && std::io::stderr().is_terminal(), start: Instant::now() }
+        Self {
+            shown: false,
+            active: wanted && std::io::stderr().is_terminal(),
+            start: Instant::now(),
+            said: READING.into(),
+        }
     }
 
     /// Shows the newest report row.
@@ -28,7 +40,7 @@ impl Progress {
         }
         let last = batch.num_rows() - 1;
         let value = |name: &str| number(batch.column_by_name(name)?, last);
-        let mut line = String::from("training");
+        let mut line = String::new();
         if let Some(iteration) = value("iteration") {
             line += &format!("  iteration {iteration}");
         }
@@ -40,8 +52,19 @@ impl Progress {
         {
             line += &format!("  {} rows/s", short(rows / ms * 1000.0));
         }
-        line += &format!("  {:.1} s", self.start.elapsed().as_secs_f64());
-        eprint!("\r{line}\x1b[K");
+        self.said = line;
+        self.show();
+    }
+
+    /// Shows that time passes.
+    pub fn tick(&mut self) {
+        if self.active && self.start.elapsed() >= PATIENCE {
+            self.show();
+        }
+    }
+
+    fn show(&mut self) {
+        eprint!("\rtraining{}  {:.1} s\x1b[K", self.said, self.start.elapsed().as_secs_f64());
         let _ = std::io::stderr().flush();
         self.shown = true;
     }

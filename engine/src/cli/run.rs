@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use tokio::time::MissedTickBehavior;
 
 use super::args::Settings;
 use super::output::{Format, Writer};
@@ -12,6 +13,8 @@ use super::signals::{INTERRUPTED, Signals};
 use crate::error::{Result, SinewError};
 use crate::session::{Execution, ExecutionKind, Piece, Session};
 
+/// How often the line about a training changes where it has nothing new to say.
+const TICK: Duration = Duration::from_secs(1);
 /// What a cancelled training has to remove its checkpoints.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -96,7 +99,7 @@ pub async fn statement(
     Ok(Written { kind, time: start.elapsed() })
 }
 
-/// Writes a result to standard output as it comes.
+/// Writes a result to standard output as it comes, and then what a training warns of to standard error.
 ///
 /// # Errors
 /// When the statement fails or standard output cannot be written.
@@ -105,8 +108,23 @@ pub async fn write(mut execution: Execution, format: Format, quiet: bool) -> Res
     let mut progress = Progress::new(training && !quiet);
     let stdout = std::io::stdout();
     let terminal = stdout.is_terminal();
-    let mut writer = Writer::new(format, execution.schema(), terminal, !quiet);
-    while let Some(batch) = execution.next().await {
+    let schema = execution.schema();
+    let mut writer = match training {
+        true => Writer::of_training(format, schema, terminal, !quiet),
+        false => Writer::new(format, schema, terminal, !quiet),
+    };
+    // A training reads its rows before it has anything to report, and an iteration may take long.
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let batch = tokio::select! {
+            batch = execution.next() => batch,
+            _ = ticks.tick(), if training => {
+                progress.tick();
+                continue;
+            }
+        };
+        let Some(batch) = batch else { break };
         let batch = batch.inspect_err(|_| progress.clear())?;
         if training {
             progress.report(&batch);
@@ -118,7 +136,13 @@ pub async fn write(mut execution: Execution, format: Format, quiet: bool) -> Res
         }
     }
     progress.clear();
-    put(&writer.end()?)
+    put(&writer.end()?)?;
+    if !quiet {
+        for warning in execution.warnings() {
+            eprintln!("warning: {}", warning.replace('\n', " "));
+        }
+    }
+    Ok(())
 }
 
 /// Writes bytes to standard output at once.

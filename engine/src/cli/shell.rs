@@ -29,6 +29,7 @@ Statements end with ; and may take several lines. Ctrl-C stops a running stateme
   SELECT * FROM 'data/*.parquet' LIMIT 5;            a file, a folder or a pattern is a table (parquet, csv, json)
   CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'data/t.csv';
   TRAIN MODEL m USING logistic_regression PREDICT label AS SELECT * FROM t;
+  SUMMARIZE t;                                       ranges, means and missing values of all columns
   SELECT * FROM ML.EVALUATE(MODEL m, TABLE t);
   SELECT * FROM ML.PREDICT(MODEL m, TABLE t) LIMIT 5;
   SHOW MODELS;   DESCRIBE MODEL m;   SHOW MODEL FAMILIES;   SHOW TABLES;

@@ -10,11 +10,11 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tonic::Status;
 
 use super::auth::audit::Entry;
-use super::auth::roles::{QUERY, needed};
+use super::auth::roles::needed;
 use super::direct::{Part, Placed};
 use super::messages::Answer;
 use super::run::{Leash, Run};
@@ -70,7 +70,7 @@ pub async fn open(workers: &Workers, client: &ClientSession, text: Text) -> Resu
     let (session, bound, schema, permit) = match planned.await {
         Ok(planned) => planned,
         Err(error) => {
-            client.may(QUERY, &words)?.end(Err(&error.to_string()));
+            client.failed(&words, &error);
             return Err(error);
         }
     };
@@ -168,7 +168,11 @@ pub fn rows(
     let closed = client.statements.closed();
     match outcome {
         Outcome::Run(run) => {
-            let rows = run.follow();
+            let (rows, of) = (run.follow(), Arc::clone(&run));
+            let closed = closed.map(move |error| match error {
+                SinewError::Stopped { .. } => of.stopped(),
+                other => other,
+            });
             let opened = async move { Ok::<_, Status>(encode(run.opened().await?.1, rows)) };
             Ok(workers.stream(until(stream::once(opened).try_flatten(), closed)))
         }
@@ -201,7 +205,7 @@ pub fn rows(
             let rows = stream::once(started).try_flatten().map_err(|e| to_status(&e));
             let rows = audited(rows, entry);
             let ended = async move {
-                tokio::select! { () = closed => {}, () = cancelled => {} }
+                tokio::select! { error = closed => error, () = cancelled => SinewError::Cancelled }
             };
             Ok(workers.stream(until(encode(schema, rows), ended)))
         }
@@ -241,10 +245,10 @@ pub fn encode(
     FlightDataEncoderBuilder::new().with_schema(schema).build(rows).map_err(Status::from)
 }
 
-/// The stream, or an error at its end if `stop` is ready before it.
+/// The stream, or the error that `stop` gives if it is ready before the stream's end.
 fn until<T: Send + 'static>(
     items: impl Stream<Item = Answer<T>> + Send + 'static,
-    stop: impl Future<Output = ()> + Send + 'static,
+    stop: impl Future<Output = SinewError> + Send + 'static,
 ) -> impl Stream<Item = Answer<T>> + Send + 'static {
     let (mut items, mut stop) = (items.boxed(), Box::pin(stop));
     let mut stopped = false;
@@ -252,9 +256,9 @@ fn until<T: Send + 'static>(
         if stopped {
             return Poll::Ready(None);
         }
-        if stop.as_mut().poll(cx).is_ready() {
+        if let Poll::Ready(error) = stop.as_mut().poll(cx) {
             stopped = true;
-            return Poll::Ready(Some(Err(to_status(&SinewError::Cancelled))));
+            return Poll::Ready(Some(Err(to_status(&error))));
         }
         let next = items.poll_next_unpin(cx);
         stopped = matches!(next, Poll::Ready(None));

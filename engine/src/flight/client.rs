@@ -6,11 +6,13 @@ use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
 use arrow_flight::{FlightDescriptor, FlightInfo, HandshakeRequest, Ticket};
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
+use sinew_sql::name::quote;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -20,10 +22,13 @@ use super::status::{from_flight, from_status, hinted, root_cause};
 use super::{COLUMN, COOKIE, LINE};
 use crate::error::{Result, SinewError};
 use crate::plans::CommandPlan;
-use crate::session::{Execution, ExecutionKind, Piece};
+use crate::session::{Execution, ExecutionKind, Piece, Warnings};
+
+/// Rows as they come.
+type Rows = BoxStream<'static, Result<RecordBatch>>;
 
 /// A server, and the session there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Remote {
     url: String,
     endpoint: Endpoint,
@@ -152,14 +157,53 @@ impl Remote {
         };
         let schema = info.clone().try_decode_schema();
         let schema = schema.map_err(|e| SinewError::Internal(format!("the schema of {}: {e}", self.url)))?;
-        Ok(Execution::new(kind, Arc::new(schema), self.rows(info).await?))
+        let rows = self.rows(info).await?;
+        match kind {
+            ExecutionKind::Training => Ok(self.training(schema, rows)),
+            _ => Ok(Execution::new(kind, Arc::new(schema), rows)),
+        }
+    }
+
+    /// The rows of a training. What it warns of is asked for when they have ended: the report has no place for it.
+    fn training(&self, schema: Schema, rows: Rows) -> Execution {
+        let (warnings, trained) = (Warnings::default(), Arc::new(Mutex::new(None)));
+        let (remote, found, seen) = (self.clone(), warnings.clone(), Arc::clone(&trained));
+        let rows = rows.inspect_ok(move |batch| {
+            if let Some(model) = published(batch) {
+                *seen.lock() = Some(model);
+            }
+        });
+        let last = futures::stream::once(async move {
+            let trained = trained.lock().take();
+            if let Some((model, version)) = trained {
+                match remote.warnings(&model, version).await {
+                    Ok(warnings) => found.set(warnings),
+                    Err(error) => log::debug!("the warnings of '{model}', version {version}: {error}"),
+                }
+            }
+        });
+        let rows = rows.chain(last.filter_map(|()| std::future::ready(None)));
+        Execution::new(ExecutionKind::Training, Arc::new(schema), rows.boxed()).with_warnings(warnings)
+    }
+
+    /// What the training of a version warned of.
+    async fn warnings(&self, model: &str, version: i64) -> Result<Vec<String>> {
+        let query = format!("DESCRIBE MODEL {}@{version}", quote(model));
+        let command = CommandStatementQuery { query, transaction_id: None };
+        let described = self.start(command.as_any().encode_to_vec(), (1, 1));
+        // This statement trains nothing, so the recursion ends here.
+        let described = Box::pin(described).await?.collect().await?;
+        let mut warnings = Vec::new();
+        for batch in &described {
+            let (Some(properties), Some(values)) = (text(batch, "property"), text(batch, "value")) else { continue };
+            let found = properties.iter().zip(values.iter()).filter(|(property, _)| *property == Some("warning"));
+            warnings.extend(found.filter_map(|(_, value)| value.map(str::to_string)));
+        }
+        Ok(warnings)
     }
 
     /// The rows of all endpoints, one after another.
-    async fn rows(
-        &self,
-        info: FlightInfo,
-    ) -> Result<BoxStream<'static, Result<datafusion::arrow::array::RecordBatch>>> {
+    async fn rows(&self, info: FlightInfo) -> Result<Rows> {
         let mut streams = Vec::new();
         for ticket in info.endpoint.into_iter().filter_map(|endpoint| endpoint.ticket) {
             streams.push(self.fetch(ticket).await?);
@@ -167,7 +211,7 @@ impl Remote {
         Ok(futures::stream::iter(streams).flatten().boxed())
     }
 
-    async fn fetch(&self, ticket: Ticket) -> Result<BoxStream<'static, Result<datafusion::arrow::array::RecordBatch>>> {
+    async fn fetch(&self, ticket: Ticket) -> Result<Rows> {
         let answer = self.client.clone().do_get(self.request(ticket)).await.map_err(|s| self.failed(s))?;
         let messages = answer.into_inner().map_err(arrow_flight::error::FlightError::from);
         let url = self.url.clone();
@@ -200,6 +244,18 @@ impl Remote {
     fn failed(&self, status: Status) -> SinewError {
         from_status(&self.url, status)
     }
+}
+
+/// The model and version that the last row of a report names.
+fn published(batch: &RecordBatch) -> Option<(String, i64)> {
+    let row = batch.num_rows().checked_sub(1)?;
+    let version = batch.column_by_name("version")?.as_primitive_opt::<Int64Type>()?;
+    let model = text(batch, "model")?;
+    (version.is_valid(row) && model.is_valid(row)).then(|| (model.value(row).to_string(), version.value(row)))
+}
+
+fn text<'a>(batch: &'a RecordBatch, column: &str) -> Option<&'a StringArray> {
+    batch.column_by_name(column)?.as_string_opt::<i32>()
 }
 
 fn client(channel: Channel) -> FlightServiceClient<Channel> {

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::{concat_batches, max};
 use datafusion::arrow::datatypes::{Int64Type, Schema, SchemaRef, UInt64Type};
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
+use sinew_sql::name::quote;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tonic::Status;
 
 use super::auth::audit::Entry;
 use super::schema::{client_batch, client_schema};
+use super::statements::AGAIN;
 use super::status::to_status;
 use super::workers::Workers;
 use crate::error::{Result, SinewError};
@@ -152,6 +154,30 @@ impl Run {
         self.finish(Err(to_status(&SinewError::Cancelled)));
         if let Some(task) = self.task.lock().take() {
             task.abort();
+        }
+    }
+
+    /// Stops the statement, if it still runs, because the server ends.
+    pub fn stop(&self) {
+        self.finish(Err(to_status(&self.stopped())));
+        self.cancel();
+    }
+
+    /// What somebody is told whose statement the server stops.
+    pub fn stopped(&self) -> SinewError {
+        SinewError::Stopped { next: self.next() }
+    }
+
+    fn next(&self) -> String {
+        let state = self.state.lock();
+        let model = state.batches.last().and_then(|rows| rows.column_by_name("model")?.as_string_opt::<i32>());
+        match model.filter(|model| state.steps.is_some() && !model.is_empty()).map(|model| quote(model.value(0))) {
+            Some(model) => format!(
+                "nothing is published, and the training goes on from its last checkpoint: by itself when a scheduler is \
+                 back, with RETRAIN MODEL {model} RESUME on another server; where it has no checkpoint yet, run the \
+                 statement again"
+            ),
+            None => AGAIN.into(),
         }
     }
 

@@ -39,6 +39,9 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Time for clients to be told that their statements were cancelled.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// Time for the checkpoints of trainings that were stopped to be stored.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// Called with each socket that is accepted.
 pub type Accepted = Arc<dyn Fn(&TcpStream) + Send + Sync>;
 
@@ -94,6 +97,7 @@ pub async fn serve(
     options: ServeOptions,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
+    let ending = template.clone();
     let workers = Workers(options.workers.clone().unwrap_or_else(Handle::current));
     let guard = match &options.guard {
         Some(guard) => Arc::clone(guard),
@@ -138,6 +142,7 @@ pub async fn serve(
         () = sweep(&sessions, &guard) => Ok(()),
     };
     sessions.close_all();
+    ending.settle(SETTLE).await;
     result.map_err(|e| SinewError::Internal(format!("serving: {}", root_cause(&e))))
 }
 

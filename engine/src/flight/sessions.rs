@@ -17,7 +17,7 @@ use tonic::{Request, Status};
 use super::COOKIE;
 use super::auth::Identity;
 use super::auth::audit::{Audit, Entry, Who};
-use super::auth::roles::{Need, QUERY, Role};
+use super::auth::roles::{Need, Role, unplanned};
 use super::auth::secret::{hex, sha256};
 use super::connection::Peer;
 use super::limits::Limits;
@@ -98,7 +98,7 @@ impl ClientSession {
         match self.statements.begin() {
             Ok(permit) => Ok(permit),
             Err(error) => {
-                self.may(QUERY, text)?.end(Err(&error.to_string()));
+                self.failed(text, &error);
                 Err(error)
             }
         }
@@ -128,26 +128,36 @@ impl ClientSession {
         if refused { self.may(need, text).map(drop) } else { Ok(()) }
     }
 
+    /// Writes down a statement that could not be planned. Whether the user may run it was not asked.
+    pub fn failed(&self, text: &str, error: &SinewError) {
+        self.entry(unplanned(text), text).1.end(Err(&error.to_string()));
+    }
+
     /// Begins a statement that the user may run: its line in the audit.
     ///
     /// # Errors
     /// When the user may not; that is in the audit too.
     pub fn may(&self, need: Need, text: &str) -> Result<Entry> {
-        let (identity, peer) = {
-            let usage = self.usage.lock();
-            (Arc::clone(&usage.identity), usage.address)
-        };
-        // The name itself opens the session.
-        let session = hex(&sha256(self.name.as_bytes())[..6]);
-        let allowed = identity.may(need);
-        let entry = self.audit.begin(Who { identity, peer, session }, need, text);
-        match allowed {
+        let (identity, entry) = self.entry(need, text);
+        match identity.may(need) {
             Ok(()) => Ok(entry),
             Err(error) => {
                 entry.end(Err(&error.to_string()));
                 Err(error)
             }
         }
+    }
+
+    /// Who runs a statement now, and its line in the audit.
+    fn entry(&self, need: Need, text: &str) -> (Arc<Identity>, Entry) {
+        let (identity, peer) = {
+            let usage = self.usage.lock();
+            (Arc::clone(&usage.identity), usage.address)
+        };
+        // The name itself opens the session.
+        let session = hex(&sha256(self.name.as_bytes())[..6]);
+        let who = Who { identity: Arc::clone(&identity), peer, session };
+        (identity, self.audit.begin(who, need, text))
     }
 }
 
@@ -304,7 +314,7 @@ impl Sessions {
     /// Ends all sessions and stops their statements.
     pub fn close_all(&self) {
         let all: Vec<_> = self.all.lock().drain().map(|(_, session)| session).collect();
-        all.iter().for_each(|session| session.statements.close());
+        all.iter().for_each(|session| session.statements.stop());
     }
 }
 

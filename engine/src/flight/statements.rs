@@ -117,6 +117,20 @@ struct Kept {
     last: Instant,
 }
 
+/// Whether a session is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closed {
+    /// No.
+    Not,
+    /// Its client has closed it, or is gone.
+    Over,
+    /// The server ends.
+    Ending,
+}
+
+/// What to do with a statement that the end of the server stopped, and that has left nothing.
+pub const AGAIN: &str = "it has left nothing; connect again later, and run it again";
+
 /// The statements of one session.
 #[derive(Debug)]
 pub struct Statements {
@@ -125,7 +139,7 @@ pub struct Statements {
     results: Mutex<HashMap<String, Kept>>,
     prepared: Mutex<HashMap<String, Text>>,
     running: Arc<Semaphore>,
-    closed: watch::Sender<bool>,
+    closed: watch::Sender<Closed>,
 }
 
 impl Statements {
@@ -138,7 +152,7 @@ impl Statements {
             results: Mutex::default(),
             prepared: Mutex::default(),
             running,
-            closed: watch::channel(false).0,
+            closed: watch::channel(Closed::Not).0,
         }
     }
 
@@ -147,7 +161,7 @@ impl Statements {
     /// # Errors
     /// When the session is closed, or runs too many.
     pub fn begin(&self) -> Result<OwnedSemaphorePermit> {
-        if *self.closed.borrow() {
+        if *self.closed.borrow() != Closed::Not {
             return Err(SinewError::SessionEnded);
         }
         Arc::clone(&self.running).try_acquire_owned().map_err(|_| SinewError::TooMany {
@@ -164,12 +178,15 @@ impl Statements {
         format!("sinew_ingest_{}", self.names.next())
     }
 
-    /// Waits until the session is closed.
-    pub fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Waits until the session is closed; what is said to those who read results then.
+    pub fn closed(&self) -> impl Future<Output = SinewError> + Send + 'static {
         let mut closed = self.closed.subscribe();
         async move {
             // A sender that is gone has closed the session as well.
-            let _ = closed.wait_for(|closed| *closed).await;
+            match closed.wait_for(|closed| *closed != Closed::Not).await.as_deref() {
+                Ok(Closed::Ending) => SinewError::Stopped { next: AGAIN.into() },
+                _ => SinewError::Cancelled,
+            }
         }
     }
 
@@ -290,9 +307,24 @@ impl Statements {
         self.results.lock().retain(|_, kept| kept.last.elapsed() < KEPT || !kept.outcome.has_ended());
     }
 
+    /// Stops everything, for good, because the server ends.
+    pub fn stop(&self) {
+        for kept in self.results.lock().values() {
+            if let Outcome::Run(run) = &kept.outcome {
+                run.stop();
+            }
+        }
+        self.closed.send_replace(Closed::Ending);
+        self.close();
+    }
+
     /// Stops everything, for good.
     pub fn close(&self) {
-        self.closed.send_replace(true);
+        self.closed.send_if_modified(|closed| {
+            let open = *closed == Closed::Not;
+            *closed = if open { Closed::Over } else { *closed };
+            open
+        });
         self.prepared.lock().clear();
         let results: Vec<Kept> = self.results.lock().drain().map(|(_, kept)| kept).collect();
         for kept in results {

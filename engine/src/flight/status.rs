@@ -43,7 +43,7 @@ fn code(error: &SinewError) -> Code {
         SinewError::Cancelled => Code::Cancelled,
         SinewError::Contention { .. } => Code::Aborted,
         SinewError::Unreachable { .. } | SinewError::Disconnected { .. } => Code::Unavailable,
-        SinewError::ShuttingDown => Code::Unavailable,
+        SinewError::ShuttingDown | SinewError::Stopped { .. } => Code::Unavailable,
         SinewError::Login { .. } => Code::Unauthenticated,
         SinewError::LoginLater { .. } => Code::ResourceExhausted,
         SinewError::Role { .. } | SinewError::Outside { .. } => Code::PermissionDenied,

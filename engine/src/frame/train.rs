@@ -141,7 +141,8 @@ impl Training {
         let Last { model, version, run } = self.last;
         let version = version.ok_or_else(|| SinewError::Internal("a training ended without a version".into()))?;
         let metrics = metrics(&self.session, &model, version).await?;
-        Ok(Trained { model, version, run, iterations: self.seen, metrics })
+        let warnings = self.rows.warnings();
+        Ok(Trained { model, version, run, iterations: self.seen, metrics, warnings })
     }
 
     fn add(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -215,6 +216,8 @@ pub struct Trained {
     pub iterations: Vec<Iteration>,
     /// How well it does on the rows held out; empty where there were none.
     pub metrics: Metrics,
+    /// What the training warns of, such as that it has not converged.
+    pub warnings: Vec<String>,
 }
 
 /// The metrics of a version, as they were recorded when it was trained.

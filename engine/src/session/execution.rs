@@ -13,7 +13,8 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 
 use super::Session;
 use super::split::{Piece, split};
@@ -39,6 +40,18 @@ pub struct Execution {
     steps: Option<u64>,
     /// The run of a training.
     run: Option<String>,
+    warnings: Warnings,
+}
+
+/// What a training warns of; its stream fills it in before it ends.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    /// Says what there is to warn of.
+    pub fn set(&self, warnings: Vec<String>) {
+        *self.0.lock() = warnings;
+    }
 }
 
 impl std::fmt::Debug for Execution {
@@ -52,7 +65,7 @@ impl Execution {
     pub fn new(kind: ExecutionKind, schema: SchemaRef, stream: BoxStream<'static, Result<RecordBatch>>) -> Self {
         let stream = AssertUnwindSafe(stream).catch_unwind();
         let stream = stream.map(|item| item.unwrap_or_else(|panic| Err(SinewError::from_panic(&*panic))));
-        Self { kind, schema, stream: stream.boxed(), steps: None, run: None }
+        Self { kind, schema, stream: stream.boxed(), steps: None, run: None, warnings: Warnings::default() }
     }
 
     /// A result without columns.
@@ -87,6 +100,22 @@ impl Execution {
     /// The same result, of the training that is called so.
     pub(crate) fn with_run(self, run: String) -> Self {
         Self { run: Some(run), ..self }
+    }
+
+    /// The same result, whose warnings `warnings` will have.
+    pub(crate) fn with_warnings(self, warnings: Warnings) -> Self {
+        Self { warnings, ..self }
+    }
+
+    /// The same result; `see` is shown each batch.
+    pub(crate) fn seen_by(self, mut see: impl FnMut(&RecordBatch) + Send + 'static) -> Self {
+        Self { stream: self.stream.inspect_ok(move |batch| see(batch)).boxed(), ..self }
+    }
+
+    /// What a training warns of, as DESCRIBE MODEL shows it: that it has not converged, columns that are constant, rows
+    /// that repeat. Known once its last row was read; empty before, and for other statements.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.0.lock().clone()
     }
 
     /// The run of a training; `None` for other statements.

@@ -27,11 +27,13 @@ use datafusion::prelude::SessionContext;
 use futures::FutureExt;
 use parking_lot::RwLock;
 use sinew_ml::device::DeviceInfo;
+use sinew_ml::runtime::TrainRuntime;
 use sinew_sql::Statement;
 
 pub(crate) use bound::{Bound, numbered};
 pub(crate) use context::{CATALOG, SCHEMA};
 pub use context::{Host, devices, environment};
+pub(crate) use execution::Warnings;
 pub use execution::{Execution, ExecutionKind, Statements};
 pub(crate) use home::Home;
 #[cfg(test)]
@@ -253,8 +255,11 @@ impl Session {
     }
 
     /// Says that the process is about to end: trainings that are dropped from now on were not cancelled, and keep
-    /// their checkpoints.
+    /// their checkpoints. Those that run take one with their next step.
     pub fn keep_checkpoints(&self) {
+        if let Some(runtime) = self.inner.context.state().config().get_extension::<TrainRuntime>() {
+            runtime.end();
+        }
         self.keepers().keep();
     }
 

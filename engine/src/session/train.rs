@@ -21,7 +21,7 @@ use sinew_sql::plan::WEIGHT_INPUT;
 use sinew_sql::{PlannedTrain, Spelling, TrainStatement, plan_train};
 
 use super::Session;
-use super::execution::{Execution, ExecutionKind};
+use super::execution::{Execution, ExecutionKind, Warnings};
 use super::keeper::{Keeper, Place};
 use super::models::load_models;
 use super::resume::{self, Resumed};
@@ -78,6 +78,9 @@ fn in_background(train: &TrainStatement, mut rows: Execution) -> Result<Executio
                 log::warn!("the training {run} of '{model}', which went on by itself, failed: {error}");
                 return;
             }
+        }
+        for warning in rows.warnings() {
+            log::warn!("the training {run} of '{model}', which went on by itself: {warning}");
         }
         log::info!("the training {run} of '{model}', which went on by itself, has ended");
     });
@@ -171,6 +174,7 @@ struct Report {
     keeper: Option<Keeper>,
     /// Its line in the list of trainings, until it has ended.
     running: Option<Running>,
+    warnings: Warnings,
     artifact: usize,
     checkpoint: usize,
     shown: Vec<usize>,
@@ -190,16 +194,18 @@ impl Report {
         let (artifact, checkpoint) = (column(report::ARTIFACT)?, column(report::CHECKPOINT)?);
         let shown = (0..schema.fields().len()).filter(|i| *i != artifact && *i != checkpoint).collect();
         let (session, model, running) = (session.clone(), model.into(), Some(running));
-        Ok(Self { session, model, mode, rows, keeper, running, artifact, checkpoint, shown })
+        let warnings = Warnings::default();
+        Ok(Self { session, model, mode, rows, keeper, running, warnings, artifact, checkpoint, shown })
     }
 
     fn execution(self) -> Result<Execution> {
         let schema = self.rows.schema().project(&self.shown).map_err(|e| SinewError::Internal(e.to_string()))?;
+        let warnings = self.warnings.clone();
         let rows = futures::stream::unfold(self, |mut report| async move {
             let item = report.next().await?;
             Some((item, report))
         });
-        Ok(Execution::new(ExecutionKind::Training, Arc::new(schema), rows.boxed()))
+        Ok(Execution::new(ExecutionKind::Training, Arc::new(schema), rows.boxed()).with_warnings(warnings))
     }
 
     async fn next(&mut self) -> Option<Result<RecordBatch>> {
@@ -251,7 +257,12 @@ impl Report {
             running.training().saw(&reader);
         }
         let version = match binary(&reader, self.artifact)?.iter().flatten().next_back() {
-            Some(model) => Some(publish(&self.session, &self.model, model, self.mode).await?),
+            Some(bytes) => {
+                let model = Model::from_bytes(bytes)?;
+                let version = publish(&self.session, &self.model, &model, self.mode).await?;
+                self.warnings.set(model.manifest.warnings);
+                Some(version)
+            }
             None => None,
         };
         if version.is_some() {
@@ -380,8 +391,8 @@ fn binary(batch: &RecordBatch, column: usize) -> Result<&BinaryArray> {
         .ok_or_else(|| SinewError::Internal(format!("bytes of a training have type {}", column.data_type())))
 }
 
-async fn publish(session: &Session, name: &str, bytes: &[u8], mode: PublishMode) -> Result<u64> {
-    let (manifest, weights) = Model::from_bytes(bytes)?.to_files()?;
+async fn publish(session: &Session, name: &str, model: &Model, mode: PublishMode) -> Result<u64> {
+    let (manifest, weights) = model.to_files()?;
     Ok(session.models().publish(name, &Artifact { manifest, weights }, mode).await?.version)
 }
 

@@ -19,6 +19,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parking_lot::RwLock;
 
+use super::delimiter;
 use crate::error::{Result, SinewError};
 use crate::storage;
 use crate::storage::address::without_keys;
@@ -133,6 +134,9 @@ async fn open(state: &SessionState, name: &str) -> Result<Arc<dyn TableProvider>
         .collect();
     if kind.format == "json" && kind.compression.is_none() && is_array(&store, &chosen).await {
         options.insert("format.newline_delimited".into(), "false".into());
+    }
+    if kind.format == "csv" {
+        delimiter::add(&mut options, &store, &chosen).await;
     }
     let factory = state
         .get_file_format_factory(kind.format)

@@ -1,6 +1,7 @@
 //! Tables: files named in FROM, and tables that the warehouse remembers; what writes into either.
 
 pub(crate) mod copy;
+mod delimiter;
 mod files;
 mod managed;
 mod stored;

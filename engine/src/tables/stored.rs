@@ -18,8 +18,8 @@ use datafusion::sql::parser::{CreateExternalTable as ParsedTable, DFParserBuilde
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use parking_lot::Mutex;
 
-use super::looks_like_path;
 use super::managed::ManagedTable;
+use super::{delimiter, looks_like_path};
 use crate::error::{Result, SinewError};
 use crate::warehouse::table_records::{Change, Newest, TableDefinition};
 use crate::warehouse::{Location, Manifest, StoredTable, TableRecords};
@@ -345,7 +345,7 @@ async fn provider(
     }
     let state = context.state();
     let plan = state.statement_to_plan(Statement::CreateExternalTable(statement)).await?;
-    let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) = plan else {
+    let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut command)) = plan else {
         return Err(refuse("its record holds another statement".into()));
     };
     let kind = command.file_type.to_uppercase();
@@ -354,6 +354,9 @@ async fn provider(
         known.sort_unstable();
         return Err(refuse(format!("STORED AS {kind} is not known; write one of {}", known.join(", "))));
     };
+    if kind == "CSV" {
+        delimiter::add_of(&mut command.options, &state, &definition.locations).await;
+    }
     let shown = definition.locations.join("', '");
     let provider = factory.create(&state, &command).await.map_err(|e| {
         let text = crate::error::plain_text(&e);

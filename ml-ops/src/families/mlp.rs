@@ -127,6 +127,7 @@ impl Family for Mlp {
             });
         }
         let (params, network) = (&setup.params, self.network(setup));
+        options::check_layers(params, network.shift.len(), network.outputs)?;
         let solver = Solver::of(params);
         let (start, layers) = (network.start(setup.layout.features(), setup.seed), network.layers());
         let pace = options::pace(params, solver, setup.moments.rows);

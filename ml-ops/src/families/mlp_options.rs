@@ -18,6 +18,13 @@ pub(super) static PARAMS: &[ParamSpec] = &[
         doc: "Units of each hidden layer; [] is a network without any, which is a linear model.",
     },
     ParamSpec {
+        name: "layers",
+        aliases: &[],
+        kind: ParamKind::Ints(1, 1 << 30),
+        default: ParamValue::Null,
+        doc: "MLlib's way to say hidden_units, as in [4, 8, 3]: the inputs, the units of each hidden layer, and the outputs. A number is one input, a category is one, and each class is one output; both ends are checked.",
+    },
+    ParamSpec {
         name: "activation",
         aliases: &["activation_fn", "activationFn"],
         kind: ParamKind::Text(&["relu", "tanh", "sigmoid", "gelu", "logistic"]),
@@ -246,6 +253,31 @@ pub(super) fn pace(params: &Params, solver: Solver, rows: u64) -> Pace {
 pub(super) fn patience(params: &Params) -> Patience {
     let epochs = params.flag("early_stop").then(|| whole(params, "n_iter_no_change", 10));
     Patience { epochs, tol: params.float("tol").unwrap_or(0.0) }
+}
+
+/// Whether the ends of `layers`, where they are given, are the network's.
+///
+/// # Errors
+/// When they are not.
+pub(super) fn check_layers(params: &Params, inputs: usize, outputs: usize) -> Result<()> {
+    let layers = params.ints("layers");
+    let (Some(first), Some(last)) = (layers.first(), layers.last()) else { return Ok(()) };
+    let wrong = |end: &str, said: i64, what: &str, there: usize| {
+        let hidden = ParamValue::Ints(hidden(params).iter().map(|units| *units as i64).collect::<Vec<_>>().into());
+        Err(MlError::Conflict {
+            reason: format!(
+                "layers = {} {end} {said}, and {what} {there}; write {there} there, or hidden_units = {hidden} instead",
+                ParamValue::Ints(layers.to_vec().into())
+            ),
+        })
+    };
+    if *first != inputs as i64 {
+        return wrong("begins with", *first, "the number of inputs (one for each number and each category) is", inputs);
+    }
+    if *last != outputs as i64 {
+        return wrong("ends with", *last, "the number of outputs (one for each class, 1 for a number) is", outputs);
+    }
+    Ok(())
 }
 
 /// # Errors

@@ -130,19 +130,26 @@ impl Checkpoint {
 pub struct Clock {
     every: Option<Duration>,
     last: Instant,
+    /// Whether there was one since the process is about to end.
+    hurried: bool,
 }
+
+/// Between two checkpoints when the process is about to end.
+const HURRY: Duration = Duration::from_secs(1);
 
 impl Clock {
     /// A checkpoint each `seconds`, at the end of the step that runs then; 0 means after each step, `None` never.
     pub fn new(seconds: Option<u64>) -> Self {
-        Self { every: seconds.map(Duration::from_secs), last: Instant::now() }
+        Self { every: seconds.map(Duration::from_secs), last: Instant::now(), hurried: false }
     }
 
-    /// Whether one is due; the next is then counted from now.
-    pub fn is_due(&mut self) -> bool {
-        let due = self.every.is_some_and(|every| self.last.elapsed() >= every);
+    /// Whether one is due; the next is then counted from now. When the process is about to end, the first is due at once.
+    pub fn is_due(&mut self, ending: bool) -> bool {
+        let since = self.last.elapsed();
+        let due = self.every.is_some_and(|every| since >= every || ending && (!self.hurried || since >= HURRY));
         if due {
             self.last = Instant::now();
+            self.hurried |= ending;
         }
         due
     }
@@ -151,6 +158,14 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_ends_hurries() {
+        let mut clock = Clock::new(Some(3600));
+        assert!(!clock.is_due(false) && clock.is_due(true));
+        assert!(!clock.is_due(true), "the next one has a second");
+        assert!(!Clock::new(None).is_due(true));
+    }
 
     #[test]
     fn every_cut_and_every_flipped_bit_is_noticed() -> Result<()> {

@@ -407,7 +407,7 @@ impl Run {
                 self.used.now.clear();
                 log.add(iteration).await?;
             }
-            if log.clock.is_due() {
+            if log.clock.is_due(self.runtime.is_ending()) {
                 log.checkpoint(&self.spec, origin, learner.optimizer.state()).await?;
             }
         }

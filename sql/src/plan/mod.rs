@@ -8,6 +8,7 @@ mod headings;
 mod layers;
 mod relation;
 mod scalar;
+mod summary;
 mod tables;
 mod train;
 
@@ -85,7 +86,8 @@ impl Eq for Loaded {}
 pub async fn plan_query(state: &SessionState, query: &QueryStatement, models: Arc<dyn Models>) -> Result<LogicalPlan> {
     let mut statement = query.statement.clone();
     headings::keep(&mut statement);
-    plan_statement(state, statement, !query.models.is_empty(), models).await
+    let plan = plan_statement(state, statement, !query.models.is_empty(), models).await?;
+    if query.summarized { summary::of(plan) } else { Ok(plan) }
 }
 
 async fn plan_statement(

@@ -4,6 +4,7 @@ mod cells;
 mod csv;
 mod json;
 mod table;
+mod training;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -47,6 +48,8 @@ pub enum Writer {
     Silent,
     /// Aligned columns.
     Table(table::TableWriter),
+    /// Aligned columns of a training's report.
+    Training(training::TrainingWriter),
     /// CSV.
     Csv(csv::CsvWriter),
     /// JSON and NDJSON.
@@ -70,6 +73,14 @@ impl Writer {
         }
     }
 
+    /// A writer for the report of a training.
+    pub fn of_training(format: Format, schema: SchemaRef, terminal: bool, notes: bool) -> Self {
+        match format {
+            Format::Table => Self::Training(training::TrainingWriter::new(terminal.then(table::terminal_width))),
+            _ => Self::new(format, schema, terminal, notes),
+        }
+    }
+
     /// The text that is ready after this batch; may be empty.
     ///
     /// # Errors
@@ -78,6 +89,7 @@ impl Writer {
         match self {
             Self::Silent => Ok(Vec::new()),
             Self::Table(writer) => writer.batch(batch),
+            Self::Training(writer) => writer.batch(batch),
             Self::Csv(writer) => writer.batch(batch),
             Self::Json(writer) => writer.batch(batch),
         }
@@ -91,6 +103,7 @@ impl Writer {
         match self {
             Self::Silent => Ok(Vec::new()),
             Self::Table(writer) => Ok(writer.end()),
+            Self::Training(writer) => Ok(writer.end()),
             Self::Csv(writer) => Ok(writer.end()),
             Self::Json(writer) => Ok(writer.end()),
         }

@@ -99,3 +99,46 @@ fn rows_appear_before_the_last_is_there() {
         assert!(writer.batch(&batch).unwrap().len() > 1000, "{format:?}");
     }
 }
+
+#[test]
+fn the_report_of_a_training_fits_a_terminal() {
+    let row = |iteration: i64, version: Option<i64>| {
+        let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+        let float = |value: f64| Arc::new(Float64Array::from(vec![value])) as ArrayRef;
+        let report = [
+            ("model", text("m")),
+            ("version", Arc::new(Int64Array::from(vec![version])) as ArrayRef),
+            ("run", text("01a206cec2f0-00007371-eb7fcc530ea06e8d")),
+            ("iteration", Arc::new(Int64Array::from(vec![iteration])) as ArrayRef),
+            ("loss", float(0.6930071204503876)),
+            ("eval_loss", float(0.6943848251981641)),
+            ("learning_rate", float(1.0)),
+            ("gradient_norm", float(3.0475021365295685e-7)),
+            ("duration_ms", float(1234.567891)),
+            ("rows", Arc::new(Int64Array::from(vec![1_000_000_000])) as ArrayRef),
+            ("device", text("cpu (avx2)")),
+            ("trial", Arc::new(Int64Array::from(vec![None])) as ArrayRef),
+        ];
+        RecordBatch::try_from_iter_with_nullable(report.map(|(name, column)| (name, column, true))).unwrap()
+    };
+    let mut writer = training::TrainingWriter::new(Some(100));
+    let mut out = writer.batch(&row(0, None)).unwrap();
+    out.extend(writer.batch(&row(1, Some(3))).unwrap());
+    out.extend(writer.end());
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+    assert!(text.contains("| 0.6930071 | 0.6943848 |") && text.contains("3.047502e-7"), "{text}");
+    assert!(text.ends_with("model m, version 3, run 01a206cec2f0-00007371-eb7fcc530ea06e8d, cpu (avx2)\n"), "{text}");
+    let mut narrow = training::TrainingWriter::new(Some(80));
+    let out = [narrow.batch(&row(1, Some(3))).unwrap(), narrow.end()].concat();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.lines().all(|line| line.len() <= 80) && !text.contains(".."), "{text}");
+    let all = written_by(Writer::of_training(Format::Csv, row(0, None).schema(), true, true), &row(0, None));
+    assert!(all.contains("trial") && all.contains("0.6930071204503876"), "{all}");
+}
+
+fn written_by(mut writer: Writer, batch: &RecordBatch) -> String {
+    let mut out = writer.batch(batch).unwrap();
+    out.extend(writer.end().unwrap());
+    String::from_utf8(out).unwrap()
+}

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use datafusion::logical_expr::{LogicalPlan, Statement as PlanStatement};
+use datafusion::sql::sqlparser::tokenizer::Token;
 use sinew_sql::Statement;
 
-use crate::session::{Prepared, Session};
+use crate::session::{Prepared, Session, tokens};
 
 /// What a user may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,11 @@ pub const INGEST: Need = need(Role::Write, "storing rows");
 const EXPLAIN: Need = need(Role::Read, "EXPLAIN");
 const SHOW: Need = need(Role::Read, "SHOW");
 const TRAIN: Need = need(Role::Train, "TRAIN MODEL");
+const RETRAIN: Need = need(Role::Train, "RETRAIN MODEL");
+const DROP_MODEL: Need = need(Role::Train, "DROP MODEL");
+const DEFINITION: Need = need(Role::Write, "a definition");
+const CHANGE: Need = need(Role::Write, "changing a table");
+const COPY: Need = need(Role::Write, "COPY");
 
 /// The role that a statement needs. Every statement of a client passes here before it starts.
 ///
@@ -117,13 +123,43 @@ pub(crate) async fn needed(session: &Session, prepared: &Prepared) -> crate::err
     })
 }
 
+/// What a statement is that could not be planned, by the words that it begins with.
+pub(crate) fn unplanned(text: &str) -> Need {
+    let tokens = tokens(text).0;
+    let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
+    let mut words = words.map_while(|token| match &token.token {
+        Token::Word(word) => Some(word.value.to_uppercase()),
+        _ => None,
+    });
+    let Some(first) = words.next() else { return QUERY };
+    let rest: Vec<String> = words.take(3).collect();
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let model = matches!(rest[..], ["MODEL", ..] | ["OR", "REPLACE", "MODEL", ..]);
+    match first.as_str() {
+        "SELECT" | "WITH" | "VALUES" | "FROM" | "TABLE" | "SUMMARIZE" => QUERY,
+        "TRAIN" => TRAIN,
+        "CREATE" if model => TRAIN,
+        "RETRAIN" => RETRAIN,
+        "DROP" if model => DROP_MODEL,
+        "CREATE" | "DROP" | "ALTER" => DEFINITION,
+        "INSERT" | "DELETE" | "UPDATE" | "TRUNCATE" | "MERGE" => CHANGE,
+        "COPY" => COPY,
+        "EXPLAIN" => EXPLAIN,
+        "SHOW" | "DESCRIBE" | "DESC" => SHOW,
+        "SET" | "RESET" => need(Role::Read, "SET"),
+        "PREPARE" => need(Role::Read, "PREPARE"),
+        "EXECUTE" => need(Role::Read, "EXECUTE"),
+        _ => need(Role::Read, "a statement"),
+    }
+}
+
 fn of_ours(statement: &Statement) -> Need {
     if matches!(statement, Statement::Train(_)) {
         TRAIN
     } else if matches!(statement, Statement::Retrain { .. }) {
-        need(Role::Train, "RETRAIN MODEL")
+        RETRAIN
     } else if matches!(statement, Statement::DropModel { .. }) {
-        need(Role::Train, "DROP MODEL")
+        DROP_MODEL
     } else if matches!(statement, Statement::CancelTraining { .. }) {
         // What a user sees was started by the same user, or is shown to an administrator.
         need(Role::Read, "CANCEL TRAINING")
@@ -149,9 +185,9 @@ fn of_ours(statement: &Statement) -> Need {
 
 fn of_plan(plan: &LogicalPlan) -> Need {
     match plan {
-        LogicalPlan::Ddl(_) => need(Role::Write, "a definition"),
-        LogicalPlan::Dml(_) => need(Role::Write, "changing a table"),
-        LogicalPlan::Copy(_) => need(Role::Write, "COPY"),
+        LogicalPlan::Ddl(_) => DEFINITION,
+        LogicalPlan::Dml(_) => CHANGE,
+        LogicalPlan::Copy(_) => COPY,
         LogicalPlan::Explain(_) => EXPLAIN,
         // It runs what it explains.
         LogicalPlan::Analyze(analyze) => Need { role: of_plan(&analyze.input).role, kind: "EXPLAIN ANALYZE" },
@@ -196,6 +232,24 @@ mod tests {
             assert_eq!(roles("read").allow(role), role == Role::Read);
             assert_eq!(roles("write").allow(role), matches!(role, Role::Read | Role::Write));
             assert_eq!(roles("train").allow(role), matches!(role, Role::Read | Role::Train));
+        }
+    }
+
+    #[test]
+    fn a_statement_that_cannot_be_planned_is_known_by_its_words() {
+        for (text, kind) in [
+            ("SELECT x", "a query"),
+            ("(SELECT 1)", "a query"),
+            ("-- away\nCOPY (SELECT 1) TO '/etc/x.csv'", "COPY"),
+            ("create external table t stored as csv location '/etc/x'", "a definition"),
+            ("CREATE OR REPLACE MODEL m", "TRAIN MODEL"),
+            ("CREATE TABLE model AS SELECT 1", "a definition"),
+            ("DROP TABLE t", "a definition"),
+            ("insert into t values (1)", "changing a table"),
+            ("SELEC 1", "a statement"),
+            ("", "a query"),
+        ] {
+            assert_eq!(unplanned(text).kind, kind, "{text}");
         }
     }
 
