@@ -38,6 +38,8 @@ pub trait Backend: Debug + Send + Sync {
         let mut found = Vec::with_capacity(blocks.len());
         for block in blocks {
             found.push(scores(scoring, block)?);
+            // What is cancelled ends here, and others have their turn.
+            tokio::task::yield_now().await;
         }
         Ok((found, Ran { device: self.name().into(), ..Ran::default() }))
     }

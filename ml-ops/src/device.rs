@@ -1,4 +1,4 @@
-//! Which device a training runs on, and why.
+//! Which device a training or a prediction runs on, and why.
 //!
 //! ```text
 //!  auto   the GPU when it is there and is estimated to be faster by a quarter, rows, passes and upload considered
@@ -75,6 +75,8 @@ pub struct Work {
     /// Operations of a row in a pass of products in single precision, and how many stretches of the pass follow one
     /// another; `None` where the operations follow from columns and outputs.
     pub effort: Option<(u64, u64)>,
+    /// Numbers of each row that come back from a device.
+    pub results: u64,
 }
 
 /// Bytes a second that one thread's kernels read; measured on servers of 2020 and later.
@@ -122,7 +124,8 @@ impl Work {
         let stretches = self.effort.map_or(1, |(_, stretches)| stretches) as f64;
         let pass = (bytes / rates.gradient.max(1.0)).max(self.operations()? / rates.product.max(1.0))
             + rates.latency * stretches.max(1.0);
-        Some(bytes / rates.upload.max(1.0) + pass * self.passes.max(1) as f64)
+        let back = self.rows? as f64 * self.results as f64 * 4.0;
+        Some((bytes + back) / rates.upload.max(1.0) + pass * self.passes.max(1) as f64)
     }
 }
 
@@ -458,7 +461,7 @@ mod tests {
     const H100: DeviceRates = DeviceRates { upload: 2e10, gradient: 3e12, product: 1e13, latency: 1e-4 };
 
     fn work(rows: u64, passes: u64) -> Work {
-        Work { rows: Some(rows), columns: 32, outputs: 1, passes, effort: None }
+        Work { rows: Some(rows), columns: 32, outputs: 1, passes, ..Work::default() }
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn a_step_with_its_parameters() {
         let cache = back.input().downcast_ref::<FeatureCacheExec>().unwrap();
         assert_eq!((cache.key(), cache.stage()), ("key", &stage));
     }
-    let work = Work { rows: Some(1000), columns: 3, outputs: 2, passes: 30, effort: Some((12, 3)) };
+    let work = Work { rows: Some(1000), columns: 3, outputs: 2, passes: 30, effort: Some((12, 3)), results: 5 };
     let placement = Placement { device: Device::Named("H200".into()), work, unit_bytes: 4096 };
     let asked = GradientExec::new(rows(), Parcel::Here(Arc::new(Pass::Devices))).placed(placement.clone());
     let back = there_and_back(Arc::new(asked));

@@ -15,6 +15,8 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::union::UnionExec;
+use sinew_ml::device::Device;
+use sinew_ml::operators::ScoreExec;
 
 /// Bytes of files that a plan reads; `None` when its work may be more than a few passes over them, as with joins.
 pub fn bytes_read(plan: &Arc<dyn ExecutionPlan>) -> Option<u64> {
@@ -34,7 +36,10 @@ pub fn bytes_read(plan: &Arc<dyn ExecutionPlan>) -> Option<u64> {
         || plan.is::<SortExec>()
         || plan.is::<SortPreservingMergeExec>()
         || plan.is::<UnionExec>();
-    if !linear {
+    // A model on the processor is a pass, too; a device is an executor's.
+    let scores = plan.downcast_ref::<ScoreExec>();
+    let scores = scores.is_some_and(|score| matches!(score.place().device, Device::Auto | Device::Cpu));
+    if !linear && !scores {
         return None;
     }
     plan.children().into_iter().map(bytes_read).sum()

@@ -9,6 +9,8 @@ use crate::fold::{Layout, Span};
 
 /// A categorical feature with at most this many categories becomes indicators.
 pub const MOST_INDICATORS: usize = 16;
+/// Rows lie close together where none is so many times as far from zero as another.
+const CLOSE: f64 = 4.0;
 /// A block fits a frame while its values lie within this many half-ranges of the frame's first block.
 const REACH: f64 = 8.0;
 
@@ -191,6 +193,20 @@ impl Frame {
         }
     }
 
+    /// A frame in which every number keeps its own digits: around zero, unless the rows lie close together and far from it.
+    pub fn near(ranges: &Ranges, places: &Places) -> Self {
+        let mut frame = Self::around(ranges, places);
+        let columns = frame.centre.iter_mut().zip(&mut frame.scale).zip(&ranges.columns).zip(&places.dense);
+        for (((centre, scale), (low, high)), source) in columns {
+            let (least, most) = (low.abs().min(high.abs()), low.abs().max(high.abs()));
+            let close = low * high > 0.0 && most <= CLOSE * least;
+            if matches!(source, Source::Number { .. }) && !close && low <= high {
+                (*centre, *scale) = (0.0, unit(most));
+            }
+        }
+        frame
+    }
+
     /// Whether rows with these ranges keep their digits in this frame.
     pub fn fits(&self, ranges: &Ranges) -> bool {
         let near = |(low, high): (f64, f64), centre: f64, reach: f64| {
@@ -236,6 +252,18 @@ mod tests {
         assert!(frame.fits(&Ranges::of(&other, &places, 0..1)));
         let (far, _) = block(vec![5000.0]);
         assert!(!frame.fits(&Ranges::of(&far, &places, 0..1)));
+    }
+
+    #[test]
+    fn a_row_keeps_its_own_digits_beside_one_that_is_far_away() {
+        let of = |values: Vec<f64>| {
+            let (rows, places) = block(values);
+            let frame = Frame::near(&Ranges::of(&rows, &places, 0..2), &places);
+            (frame.centre[0], frame.scale[0])
+        };
+        assert_eq!(of(vec![1.5, 1e9]), (0.0, 2f64.powi(-30)));
+        assert_eq!(of(vec![-3.0, 5.0]), (0.0, 0.125));
+        assert_eq!(of(vec![1000.0, 1006.0]), (1003.0, 0.25));
     }
 
     #[test]

@@ -238,7 +238,8 @@ impl Gpu {
                 worker.residency.clear();
                 worker.scorers.clear();
             }
-            worker.shared.stats.resident_bytes.store(worker.residency.bytes(), Ordering::Relaxed);
+            let bytes = worker.residency.bytes() + worker.sweep_scorers();
+            worker.shared.stats.resident_bytes.store(bytes, Ordering::Relaxed);
             let used = worker.shared.stats.used() - before;
             let _ = reply.send((result, used));
         });
@@ -324,12 +325,21 @@ impl Gpu {
         scoring: &Arc<Scoring>,
         blocks: &[Block],
     ) -> (Result<Vec<Scores>, Refusal>, GpuUse) {
-        let (mut result, mut used) = self.score_once(scoring, blocks, false).await;
-        if matches!(result, Err(Refusal::Memory(_))) {
-            let (again, more) = self.score_once(scoring, blocks, true).await;
-            result = again;
-            used += more;
-        }
+        let mut used = GpuUse::default();
+        let staged = match self.is_lost() {
+            true => Err(self.shared.loss()),
+            false => scores::Staged::new(scoring, blocks),
+        };
+        let result = match staged {
+            Err(refusal) => Err(refusal),
+            Ok(staged) => {
+                let staged = Arc::new(staged);
+                match self.score_once(scoring, &staged, false, &mut used).await {
+                    Err(Refusal::Memory(_)) => self.score_once(scoring, &staged, true, &mut used).await,
+                    result => result,
+                }
+            }
+        };
         self.count(&result);
         (result, used)
     }
@@ -338,28 +348,23 @@ impl Gpu {
     async fn score_once(
         &self,
         scoring: &Arc<Scoring>,
-        blocks: &[Block],
+        staged: &Arc<scores::Staged>,
         clear: bool,
-    ) -> (Result<Vec<Scores>, Refusal>, GpuUse) {
-        let staged = match scores::Staged::new(scoring, blocks) {
-            Ok(staged) => Arc::new(staged),
-            Err(refusal) => return (Err(refusal), GpuUse::default()),
-        };
-        let (asked, scoring) = (Arc::clone(&staged), Arc::clone(scoring));
+        used: &mut GpuUse,
+    ) -> Result<Vec<Scores>, Refusal> {
+        let (asked, scoring) = (Arc::clone(staged), Arc::clone(scoring));
         let asked = self.run_counted(move |worker| {
             if clear {
                 worker.residency.clear();
             }
             asked.launch(worker, &scoring)
         });
-        let (asked, mut used) = asked.await;
-        let fetches = match asked {
-            Ok(fetches) => fetches,
-            Err(refusal) => return (Err(refusal), used),
-        };
-        let (found, more) = self.run_counted(move |worker| scores::collect(worker, fetches)).await;
-        used += more;
-        (found.and_then(|found| staged.scores(&found)), used)
+        let (fetches, cost) = asked.await;
+        *used += cost;
+        let fetches = fetches?;
+        let (found, cost) = self.run_counted(move |worker| scores::collect(worker, fetches)).await;
+        *used += cost;
+        staged.scores(&found?)
     }
 
     /// Destroys the device as a broken driver would, for tests of what happens then.

@@ -5,8 +5,8 @@
 //!  launch    a job of the device   upload, forward, a copy of the outputs behind it; nothing is waited for
 //!  collect   the next job          the outputs; meanwhile the device has what others launched
 //! ```
-//! A linear or softmax model is a network without hidden layers whose rows are centred anew in every call, so that
-//! columns far from zero keep their digits. A network stays on the device while somebody has its [`Scoring`].
+//! A linear or softmax model is a network without hidden layers whose rows get a frame of their own in every call, so that
+//! every number keeps its own digits (`Frame::near`). A network stays on the device while somebody has its [`Scoring`].
 
 use std::sync::{Arc, Weak};
 
@@ -31,9 +31,43 @@ const TILE_BYTES: usize = 64 << 20;
 
 /// A network that scores, on the device.
 pub(super) struct Kept {
-    of: Weak<Scoring>,
+    /// Those who have it: statements and tasks each have a copy of the same model.
+    of: Vec<Weak<Scoring>>,
+    digest: u128,
     parameters: Vec<Held>,
     buffers: Vec<Buffer>,
+}
+
+impl Worker {
+    /// Gives up networks that nobody has any more; bytes of the others.
+    pub(super) fn sweep_scorers(&mut self) -> u64 {
+        for kept in &mut self.scorers {
+            kept.of.retain(|scoring| scoring.strong_count() > 0);
+        }
+        for gone in self.scorers.extract_if(.., |kept| kept.of.is_empty()).collect::<Vec<_>>() {
+            gone.buffers.into_iter().for_each(|buffer| self.give(buffer));
+        }
+        self.scorers.iter().flat_map(|kept| &kept.buffers).map(Buffer::size).sum()
+    }
+
+    /// The parameters of a network, if they are here.
+    fn scorer(&mut self, scoring: &Arc<Scoring>, parameters: &[f64]) -> Result<Vec<Held>, u128> {
+        let same = |of: &Weak<Scoring>| std::ptr::eq(of.as_ptr(), Arc::as_ptr(scoring));
+        if let Some(kept) = self.scorers.iter().find(|kept| kept.of.iter().any(same)) {
+            return Ok(kept.parameters.clone());
+        }
+        let shape = format!("{:?}", scoring.layout);
+        let network =
+            if let Kernel::Network { network, .. } = &scoring.kernel { format!("{network:?}") } else { shape.clone() };
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        for part in [shape.as_bytes(), network.as_bytes(), bytemuck::cast_slice(parameters)] {
+            hasher.update(part);
+        }
+        let digest = hasher.digest128();
+        let kept = self.scorers.iter_mut().find(|kept| kept.digest == digest).ok_or(digest)?;
+        kept.of.push(Arc::downgrade(scoring));
+        Ok(kept.parameters.clone())
+    }
 }
 
 /// What computes the scores.
@@ -49,7 +83,7 @@ enum Form {
 /// Rows of a block in single precision: `[rows, cells, 4]`, and codes `[rows, each]`.
 struct Lines {
     rows: usize,
-    x: Vec<f32>,
+    x: Vec<u8>,
     codes: Vec<u32>,
 }
 
@@ -64,7 +98,7 @@ pub(super) struct Staged {
 
 /// `weights x + intercept` for each output, as a network over rows centred and scaled as in `frame`. `weight` has that
 /// of an output and a coordinate.
-fn affine(
+fn as_network(
     (frame, places): (&Frame, &Places),
     intercepts: &[f64],
     weight: impl Fn(usize, usize) -> f64,
@@ -86,10 +120,10 @@ fn affine(
     (Network { shift, scale, hidden: Vec::new(), outputs, activation, head }, parameters)
 }
 
-/// A frame around all rows of some blocks.
-fn around(blocks: &[Block], places: &Places) -> Frame {
+/// A frame that suits all rows of some blocks.
+fn near(blocks: &[Block], places: &Places) -> Frame {
     let ranges = blocks.iter().map(|block| Ranges::of(block, places, 0..block.rows));
-    Frame::around(&ranges.fold(Ranges::none(), Ranges::and), places)
+    Frame::near(&ranges.fold(Ranges::none(), Ranges::and), places)
 }
 
 impl Staged {
@@ -106,9 +140,9 @@ impl Staged {
         blocks.iter().try_for_each(|block| check(block, layout, false))?;
         let places = Places::of(layout);
         let made = |intercepts: &[f64], weights: &[f64]| {
-            let frame = around(&blocks, &places);
+            let frame = near(&blocks, &places);
             let weight = |k: usize, at: usize| weights[k * places.width + at];
-            let (network, parameters) = affine((&frame, &places), intercepts, weight);
+            let (network, parameters) = as_network((&frame, &places), intercepts, weight);
             Form::Made(network, parameters)
         };
         let form = match kernel {
@@ -118,7 +152,7 @@ impl Staged {
             Kernel::Centroids { .. } if !places.codes.is_empty() => {
                 return Err(Refusal::Unsupported("distances over features with many categories".into()));
             }
-            Kernel::Centroids { .. } => Form::Distances(places.clone(), around(&blocks, &places)),
+            Kernel::Centroids { .. } => Form::Distances(places.clone(), near(&blocks, &places)),
             _ => return Err(Refusal::Unsupported("this kernel has no scores".into())),
         };
         let mut staged = Self { form, outputs: scoring.outputs(), shape: (0, 0, 0), lines: Vec::new() };
@@ -159,21 +193,19 @@ impl Staged {
     fn forward(&self, worker: &mut Worker, scoring: &Arc<Scoring>) -> Result<Vec<Fetch>, Refusal> {
         let (network, parameters) = self.network(scoring)?;
         let layout: &Layout = &scoring.layout;
-        for gone in worker.scorers.extract_if(.., |kept| kept.of.strong_count() == 0).collect::<Vec<_>>() {
-            gone.buffers.into_iter().for_each(|buffer| worker.give(buffer));
-        }
-        let stays = matches!(self.form, Form::Network);
-        let same = |kept: &&Kept| stays && std::ptr::eq(kept.of.as_ptr(), Arc::as_ptr(scoring));
-        let known = worker.scorers.iter().find(same).map(|kept| kept.parameters.clone());
+        let known = match self.form {
+            Form::Network => worker.scorer(scoring, parameters).map_err(Some),
+            _ => Err(None),
+        };
         let mut net = Net::bare(GpuDevice::new(worker, network, layout), network, layout);
         *net.parameters() = match known {
-            Some(known) => known,
-            None => {
+            Ok(known) => known,
+            Err(digest) => {
                 let parameters = net.load(parameters);
                 net.device.goes_on()?;
-                if stays {
-                    let (of, buffers) = (Arc::downgrade(scoring), net.device.keep());
-                    net.device.worker.scorers.push(Kept { of, parameters: parameters.clone(), buffers });
+                if let Some(digest) = digest {
+                    let (of, buffers) = (vec![Arc::downgrade(scoring)], net.device.keep());
+                    net.device.worker.scorers.push(Kept { of, digest, parameters: parameters.clone(), buffers });
                 }
                 parameters
             }
@@ -185,7 +217,8 @@ impl Staged {
         for lines in &self.lines {
             for first in (0..lines.rows).step_by(tile) {
                 let end = (first + tile).min(lines.rows);
-                let (x, codes) = (&lines.x[4 * cells * first..4 * cells * end], &lines.codes[each * first..each * end]);
+                let (x, codes) =
+                    (&lines.x[16 * cells * first..16 * cells * end], &lines.codes[each * first..each * end]);
                 net.device.bring((end - first, columns, each), x, codes, &mut batch)?;
                 net.forward(&batch, None);
                 net.device.goes_on()?;
@@ -210,11 +243,11 @@ impl Staged {
         for lines in &self.lines {
             for first in (0..lines.rows).step_by(tile) {
                 let end = (first + tile).min(lines.rows);
-                let rows = &lines.x[4 * cells * first..4 * cells * end];
+                let rows = &lines.x[16 * cells * first..16 * cells * end];
                 let bytes = (16 * between * (end - first)) as u64;
-                let (x, out) = (worker.scratch(4 * rows.len() as u64), worker.scratch(bytes));
-                worker.write(&x, 0, bytemuck::cast_slice(rows));
-                let parts = (Part::first(&x, 4 * rows.len() as u64), Part::first(&out, bytes));
+                let (x, out) = (worker.scratch(rows.len() as u64), worker.scratch(bytes));
+                worker.write(&x, 0, rows);
+                let parts = (Part::first(&x, rows.len() as u64), Part::first(&out, bytes));
                 distances(worker, (&parts.0, end - first), (frame, places, Cell::F32), at, centers, &parts.1)?;
                 fetches.push(worker.fetch(&[(out.clone(), bytes)]));
                 worker.give(x);
@@ -251,8 +284,7 @@ fn lines(
 ) -> Result<Vec<Lines>, Refusal> {
     let line = |block: &Block| {
         let packed = pack(block, 0..block.rows, places, frame, Cell::F32).ok_or_else(super::too_large)?;
-        let x = packed.x.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect();
-        Ok(Lines { rows: block.rows, x, codes: codes(block) })
+        Ok(Lines { rows: block.rows, x: packed.x, codes: codes(block) })
     };
     blocks.iter().map(line).collect()
 }

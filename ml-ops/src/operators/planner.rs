@@ -60,6 +60,7 @@ async fn device(runtime: &TrainRuntime, spec: &TrainSpec, input: &Arc<dyn Execut
         columns,
         outputs: spec.params.int("k").unwrap_or(1).max(1) as u64,
         passes: spec.params.int("max_iter").unwrap_or(1).clamp(1, 30) as u64,
+        results: 0,
     };
     Ok(runtime.devices.pick(&spec.device, &work).await?.to_string())
 }

@@ -243,7 +243,7 @@ impl Run {
         let columns = setup.layout.width() as u64;
         let rows = setup.bounds.rows;
         let effort = self.family.effort(&setup.params, columns, setup.classes.max(1) as u64, rows);
-        let work = Work { rows: Some(rows), columns, outputs, passes, effort };
+        let work = Work { rows: Some(rows), columns, outputs, passes, effort, results: 0 };
         let mut device = self.spec.device.clone();
         if self.runtime.runner.slots().is_none() {
             let picked = self.runtime.devices.pick(&device, &work).await?;

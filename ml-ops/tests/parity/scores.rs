@@ -133,12 +133,18 @@ async fn a_network_is_uploaded_once_and_leaves_with_its_model() {
     assert!(found[0] == found[1], "the same rows on the same device give the same bits");
     let Kernel::Network { parameters, .. } = &scoring.kernel else { panic!("the last one is a network") };
     assert!(costs[0] >= costs[1] + 4 * parameters.len() as u64, "{costs:?}, {} parameters", parameters.len());
-    // Another model with the same parameters is another model.
+    // A copy of the model finds what the first one left.
+    let resident = || gpu.stats().resident_bytes.load(Ordering::Relaxed);
+    assert!(resident() >= 4 * parameters.len() as u64);
     let other = Arc::new(Scoring::clone(&scoring));
     drop(scoring);
     let before = uploaded();
     assert!(gpu.score_counted(&other, &blocks).await.0.unwrap() == found[0]);
-    assert_eq!(uploaded() - before, costs[0]);
+    assert_eq!(uploaded() - before, costs[1]);
+    drop(other);
+    let (_, linear) = scored(&data).remove(0);
+    gpu.score_counted(&linear, &blocks).await.0.unwrap();
+    assert_eq!(resident(), 0);
 }
 
 #[tokio::test]
@@ -158,6 +164,25 @@ async fn a_column_far_from_zero_keeps_its_digits() {
         // The processor's own margins have lost what double precision loses near 1e9.
         let near = found[0][0].iter().zip(&expected[0]).all(|(found, expected)| (found - expected).abs() < 1e-5);
         assert!(near, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_keeps_its_digits_beside_one_that_is_far_away() {
+    let Some(gpu) = open(&options()) else { return };
+    let mut data = Data::random(&Shape { rows: 300, columns: "dd", weight: false, role: false }, seed());
+    let (values, _) = data.numbers[0].as_mut().unwrap();
+    values[7] = 1e9;
+    let blocks = data.blocks(&[], false);
+    for (name, scoring) in scored(&data).into_iter().filter(|(name, _)| !name.starts_with("network")) {
+        let found = gpu.score_counted(&scoring, &blocks).await.0.unwrap().remove(0);
+        let expected = scores(&scoring, &blocks[0]).unwrap();
+        for (k, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+                let allowed = 1e-5 * size(&scoring, &data.x(i), k).max(expected.abs()) + 1e-9;
+                assert!((found - expected).abs() <= allowed, "{name} {i} {k}: {found} {expected}");
+            }
+        }
     }
 }
 

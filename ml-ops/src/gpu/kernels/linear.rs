@@ -74,8 +74,8 @@ impl<'f> Linear<'f> {
             let why = format!("a feature has {} categories, a GPU kernel takes {MOST_CATEGORIES} at most", span.width);
             return Err(Refusal::Unsupported(why));
         }
-        // A residual is at most the bound of the first sum's terms.
-        // A row's residual is at most its weight where the loss is logistic; the tighter the bound, the finer the sums.
+        // A residual is at most the bound of the first sum's terms, and of a logistic loss at most the row's weight; the
+        // tighter the bound, the finer the sums.
         let largest = match loss {
             Loss::Logistic => fold.weight_grid.bound(),
             Loss::Squared => fold.grids.first().map_or(1.0, |grid| grid.bound()),

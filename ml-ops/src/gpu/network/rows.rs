@@ -154,6 +154,14 @@ impl GpuDevice<'_> {
         Ok(())
     }
 
+    /// The matrices of a batch, to be filled anew.
+    fn filled(&self, batch: &mut GpuBatch) -> Filled {
+        batch.filled.take().unwrap_or_else(|| {
+            let [x, y, w] = [(); 3].map(|()| self.nothing());
+            Filled { x, y, w }
+        })
+    }
+
     /// Makes a batch.
     pub(super) fn gather(
         &mut self,
@@ -164,10 +172,7 @@ impl GpuDevice<'_> {
         batch: &mut GpuBatch,
     ) -> Result<(), Refusal> {
         batch.weighted = block.weight.is_some();
-        let mut to = batch.filled.take().unwrap_or_else(|| {
-            let [x, y, w] = [(); 3].map(|()| self.nothing());
-            Filled { x, y, w }
-        });
+        let mut to = self.filled(batch);
         self.room(&mut to.x, rows.len(), inputs.scales().len())?;
         self.room(&mut to.y, 1, rows.len())?;
         self.room(&mut to.w, 1, if batch.weighted { rows.len() } else { 0 })?;
@@ -245,22 +250,19 @@ impl GpuDevice<'_> {
         Some(Categories { codes, each, sorted: Some(Sorted { order, starts, firsts, segments }) })
     }
 
-    /// Makes a batch of rows without labels: `x` is `[rows, cells, 4]`, `codes` `[rows, each]`.
+    /// Makes a batch of rows without labels: `x` is `[rows, cells, 4]` in single precision, `codes` `[rows, each]`.
     pub fn bring(
         &mut self,
         (rows, columns, each): (usize, usize, usize),
-        x: &[f32],
+        x: &[u8],
         codes: &[u32],
         batch: &mut GpuBatch,
     ) -> Result<(), Refusal> {
-        let mut to = batch.filled.take().unwrap_or_else(|| {
-            let [x, y, w] = [(); 3].map(|()| self.nothing());
-            Filled { x, y, w }
-        });
+        let mut to = self.filled(batch);
         self.room(&mut to.x, rows, columns)?;
         // Written before what is submitted next, so what waits must have gone.
         self.submit();
-        self.worker.write(&to.x.matrix.buffer, 0, bytemuck::cast_slice(x));
+        self.worker.write(&to.x.matrix.buffer, 0, x);
         batch.filled = Some(to);
         batch.weighted = false;
         batch.categories = (each > 0).then(|| Categories { codes: self.worker.numbers(codes), each, sorted: None });

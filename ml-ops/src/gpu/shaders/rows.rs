@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Cell, MOST_CELLS, RowColumns, RowStep};
+use super::{Cell, RowColumns, RowStep};
 use crate::fold::Loss;
 
 fn weighing(rows: RowColumns) -> String {

@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::Statistics;
 use datafusion::common::stats::ColumnStatistics;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::config::ConfigOptions;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -16,6 +17,9 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::equivalence::ProjectionMapping;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation,
+};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -25,7 +29,7 @@ use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use super::ScorePlace;
 use crate::backend::{Backend, Ran};
 use crate::block::Block;
-use crate::device::{Devices, Picked};
+use crate::device::{Device, Devices, Picked};
 use crate::error::MlError;
 use crate::functions::Prediction;
 use crate::operators::spent::{DeviceCounts, Spent};
@@ -42,6 +46,10 @@ impl ScorePlace {
     /// # Errors
     /// When a GPU is asked for, not only preferred, and there is none.
     pub async fn pick(&self, devices: &Devices) -> Result<Picked, MlError> {
+        if self.device == Device::Auto && self.work.rows.is_none() {
+            let why = "auto: nobody knows how many rows there are".into();
+            return Ok(Picked { backend: Arc::clone(devices.cpu()), why });
+        }
         match devices.pick(&self.device, &self.work).await {
             Err(MlError::NoDevice { device, reason }) if !self.firm => {
                 let why = format!("the model was trained with device = '{device}': {reason}");
@@ -97,7 +105,7 @@ impl ScoreExec {
         // Rows come in the input's order, and its columns stay where they are.
         let mapping = ProjectionMapping::try_new((0..width).map(column), &before)?;
         let equivalence = input.equivalence_properties().project(&mapping, schema);
-        let partitioning = input.output_partitioning().clone();
+        let partitioning = input.output_partitioning().project(&mapping, input.equivalence_properties());
         let properties = PlanProperties::new(equivalence, partitioning, input.pipeline_behavior(), input.boundedness());
         let (device, metrics) = (place.device.to_string(), ExecutionPlanMetricsSet::new());
         let properties = Arc::new(properties);
@@ -132,10 +140,11 @@ struct Group {
     _held: MemoryReservation,
 }
 
-/// The batches of the input in groups of about `bytes`, smaller where memory is short; 0 for one batch each.
+/// The batches of the input in groups of about `bytes`, smaller where memory is short; 0 for one batch each. A row takes
+/// `row` bytes on its way to a device and back.
 fn grouped(
     input: SendableRecordBatchStream,
-    bytes: usize,
+    (bytes, row): (usize, usize),
     held: MemoryReservation,
 ) -> impl Stream<Item = Result<Group>> {
     stream::try_unfold((input, held), move |(mut input, held)| async move {
@@ -144,7 +153,7 @@ fn grouped(
             if batch.num_rows() == 0 {
                 continue;
             }
-            let more = batch.get_array_memory_size();
+            let more = batch.get_array_memory_size() + row * batch.num_rows();
             // A batch that was read is in memory already; what there is no room for waits no longer.
             let room = bytes > 0 && held.try_grow(more).is_ok();
             size += if room { more } else { 0 };
@@ -226,6 +235,25 @@ impl ExecutionPlan for ScoreExec {
         Ok(Arc::new(statistics))
     }
 
+    /// Filters over the input's own columns go below.
+    fn gather_filters_for_pushdown(
+        &self,
+        _phase: FilterPushdownPhase,
+        parent_filters: Vec<Arc<dyn PhysicalExpr>>,
+        _config: &ConfigOptions,
+    ) -> Result<FilterDescription> {
+        FilterDescription::from_children(parent_filters, &self.children())
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        _phase: FilterPushdownPhase,
+        child_pushdown_result: ChildPushdownResult,
+        _config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        Ok(FilterPushdownPropagation::if_all(child_pushdown_result))
+    }
+
     fn replace_children(
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
@@ -251,16 +279,22 @@ impl ExecutionPlan for ScoreExec {
         let exec = Arc::new(self.clone());
         let output = stream::once(async move {
             let backend = exec.place.pick(&runtime.devices).await?.backend;
+            // Rows without end are not waited for.
             let (bytes, ahead) = match backend.batch_bytes() {
-                0 => (0, 1),
-                most => (most.min(GROUP_BYTES), AHEAD),
+                most if most > 0 && !exec.properties.boundedness.is_unbounded() => (most.min(GROUP_BYTES), AHEAD),
+                _ => (0, 1),
             };
-            let scored = grouped(input, bytes, held)
+            // Columns in single precision, and scores as they come, as singles and as doubles.
+            let scoring = exec.prediction.scoring();
+            let row = 4 * scoring.layout.width() + 16 * scoring.outputs();
+            let mut warned = false;
+            let scored = grouped(input, (bytes, row), held)
                 .map_ok(move |group| scored(group, Arc::clone(&exec), Arc::clone(&backend)))
                 .try_buffered(ahead);
             let batches = scored.map_ok(move |(batches, ran)| {
-                if let Some(warning) = &ran.warning {
-                    runtime.warnings.once("prediction", warning);
+                if let Some(warning) = ran.warning.as_ref().filter(|_| !warned) {
+                    log::warn!("a prediction: {warning}");
+                    warned = true;
                 }
                 let on_cpu = u64::from(!ran.device.starts_with("gpu"));
                 counts.add(&Spent { cpu_calls: on_cpu, gpu: ran.gpu, ..Spent::default() });

@@ -7,8 +7,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Aggregate, Expr, Extension, Filter, LogicalPlan, Projection};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    Aggregate, BinaryExpr, Expr, Extension, Filter, LogicalPlan, Operator, Projection, WriteOp,
+};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::ScoreNode;
@@ -31,11 +33,16 @@ impl OptimizerRule for LiftScores {
 }
 
 fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    // The weights of a training do not depend on devices of its query: these functions stay on the CPU.
-    if let LogicalPlan::Extension(extension) = &plan
-        && extension.node.as_any().is::<TrainNode>()
-    {
-        return Ok(Transformed::no(plan));
+    match &plan {
+        // The weights of a training do not depend on devices of its query: these functions stay on the CPU.
+        LogicalPlan::Extension(extension) if extension.node.as_any().is::<TrainNode>() => {
+            return Ok(Transformed::no(plan));
+        }
+        // A table takes the expressions of these out of the plan below, and computes them over its own columns.
+        LogicalPlan::Dml(dml) if !matches!(dml.op, WriteOp::Insert(_) | WriteOp::Ctas) => {
+            return Ok(Transformed::no(plan));
+        }
+        _ => {}
     }
     let plan = plan.map_uncorrelated_subqueries(rewrite)?;
     let plan = plan.transform_sibling(|plan| plan.map_children(rewrite))?;
@@ -50,58 +57,100 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// A call of one of our functions whose arguments are columns of the rows it stands over.
 fn is_call(expr: &Expr) -> bool {
     let Expr::ScalarFunction(ScalarFunction { func, .. }) = expr else { return false };
-    as_model_function(func).is_some() && expr.any_column_refs() && !expr.contains_outer()
+    as_model_function(func).is_some() && expr.any_column_refs() && !expr.contains_outer() && !expr.is_volatile()
 }
 
-/// The calls in some expressions, each once.
+/// The parts of an expression that are computed for every row, where some of them may not be.
+fn certain(expr: &Expr) -> Option<Vec<&Expr>> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, .. }) => Some(vec![left]),
+        Expr::Case(case) => {
+            let first = case.when_then_expr.first().map(|(when, _)| when.as_ref());
+            Some(case.expr.iter().map(AsRef::as_ref).chain(first).collect())
+        }
+        Expr::ScalarFunction(ScalarFunction { func, args }) => Some(func.conditional_arguments(args)?.0),
+        Expr::HigherOrderFunction(function) => Some(function.func.conditional_arguments(&function.args)?.0),
+        Expr::AggregateFunction(AggregateFunction { params, .. }) => Some(vec![params.filter.as_deref()?]),
+        _ => None,
+    }
+}
+
+/// The calls in some expressions that are computed for every row, each once: what a condition guards stays behind it.
 fn calls<'e>(exprs: impl IntoIterator<Item = &'e Expr>) -> Result<Vec<Expr>> {
     let mut found: Vec<Expr> = Vec::new();
     for expr in exprs {
-        expr.apply(|expr| {
-            if !is_call(expr) {
-                return Ok(TreeNodeRecursion::Continue);
-            }
-            if !found.contains(expr) {
-                found.push(expr.clone());
-            }
-            Ok(TreeNodeRecursion::Jump)
-        })?;
+        collect(expr, &mut found)?;
     }
     Ok(found)
 }
 
-/// An expression whose calls are columns now.
-fn lifted(expr: Expr) -> Result<Expr> {
-    let column = |expr: Expr| match is_call(&expr) {
+fn collect(expr: &Expr, found: &mut Vec<Expr>) -> Result<()> {
+    if is_call(expr) {
+        if !found.contains(expr) {
+            found.push(expr.clone());
+        }
+        return Ok(());
+    }
+    if let Some(certain) = certain(expr) {
+        return certain.into_iter().try_for_each(|part| collect(part, found));
+    }
+    expr.apply_children(|child| {
+        collect(child, found)?;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
+/// An expression in which these calls are columns now.
+fn lifted(expr: Expr, calls: &[Expr]) -> Result<Expr> {
+    let replaced = |expr: Expr| match calls.contains(&expr) {
         true => Ok(Transformed::new(column(&expr), true, TreeNodeRecursion::Jump)),
         false => Ok(Transformed::no(expr)),
     };
-    Ok(expr.transform_down(column)?.data)
+    Ok(expr.transform_down(replaced)?.data)
+}
+
+/// The name of a call's column: the call as it is written, casts included.
+fn name(call: &Expr) -> String {
+    call.to_string()
 }
 
 fn column(call: &Expr) -> Expr {
-    Expr::Column(Column::new_unqualified(call.schema_name().to_string()))
+    Expr::Column(Column::new_unqualified(name(call)))
 }
 
-/// What calls have in common that are computed together.
-fn kind(call: &Expr) -> Option<(&str, Option<&crate::device::Device>, &[Expr])> {
-    let Expr::ScalarFunction(ScalarFunction { func, args }) = call else { return None };
-    let (called, model) = as_model_function(func)?;
-    Some((model.manifest.run.as_str(), called.device.as_ref(), args))
+/// Whether two different calls are written alike, so that a column's name would not tell them apart.
+fn alike(calls: &[Expr]) -> bool {
+    (1..calls.len()).any(|i| calls[..i].iter().any(|call| name(call) == name(&calls[i])))
+}
+
+/// Whether two calls can be computed together: one model, the same arguments, one device.
+fn belong(one: &Expr, other: &Expr) -> bool {
+    let parts = |call: &Expr| match call {
+        Expr::ScalarFunction(ScalarFunction { func, args }) => Some((Arc::clone(func), args.clone())),
+        _ => None,
+    };
+    let (Some((f, f_args)), Some((g, g_args))) = (parts(one), parts(other)) else { return false };
+    let (Some((f, f_model)), Some((g, g_model))) = (as_model_function(&f), as_model_function(&g)) else {
+        return false;
+    };
+    f.device == g.device && f_args == g_args && (Arc::ptr_eq(f_model, g_model) || f_model == g_model)
 }
 
 /// `input` with a column for each call that it does not have yet.
 fn scored(input: Arc<LogicalPlan>, calls: Vec<Expr>) -> Result<Arc<LogicalPlan>> {
-    let known = score_node(&input).map(|node| node.names.clone()).unwrap_or_default();
     let mut groups: Vec<Vec<Expr>> = Vec::new();
-    for call in calls.into_iter().filter(|call| !known.contains(&call.schema_name().to_string())) {
-        match groups.iter_mut().find(|group| kind(&group[0]) == kind(&call)) {
+    for call in calls {
+        if score_node(&input).is_some_and(|node| node.has(&call)) {
+            continue;
+        }
+        match groups.iter_mut().find(|group| belong(&group[0], &call)) {
             Some(group) => group.push(call),
             None => groups.push(vec![call]),
         }
     }
     groups.into_iter().try_fold(input, |input, calls| {
-        let names = calls.iter().map(|call| call.schema_name().to_string()).collect();
+        let names = calls.iter().map(name).collect();
         let node = ScoreNode::new(calls, names, Arc::unwrap_or_clone(input))?;
         Ok(Arc::new(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
     })
@@ -121,7 +170,9 @@ fn below(input: Arc<LogicalPlan>, calls: &[Expr]) -> Arc<LogicalPlan> {
         && projection.expr.iter().all(|expr| matches!(expr, Expr::Column(_)))
         && let LogicalPlan::Filter(_) = projection.input.as_ref()
         && let Some(node) = score_node(&projection.input)
-        && calls.iter().any(|call| node.name_of(call).is_some())
+        && calls.iter().any(|call| node.has(call))
+        // A name of its that another call here would take as well.
+        && !calls.iter().any(|call| node.names.contains(&name(call)) && !node.has(call))
     {
         return Arc::clone(&projection.input);
     }
@@ -130,13 +181,13 @@ fn below(input: Arc<LogicalPlan>, calls: &[Expr]) -> Arc<LogicalPlan> {
 
 fn of_projection(projection: Projection) -> Result<Transformed<LogicalPlan>> {
     let calls = calls(&projection.expr)?;
-    if calls.is_empty() {
+    if calls.is_empty() || alike(&calls) {
         return Ok(Transformed::no(LogicalPlan::Projection(projection)));
     }
     let names = NamePreserver::new_for_projection();
     let keep_name = |expr: Expr| {
         let name = names.save(&expr);
-        Ok(name.restore(lifted(expr)?))
+        Ok(name.restore(lifted(expr, &calls)?))
     };
     let exprs = projection.expr.into_iter().map(keep_name).collect::<Result<Vec<_>>>()?;
     let input = below(projection.input, &calls);
@@ -145,14 +196,17 @@ fn of_projection(projection: Projection) -> Result<Transformed<LogicalPlan>> {
 
 /// What needs no scores is filtered first.
 fn of_filter(filter: Filter) -> Result<Transformed<LogicalPlan>> {
-    let calls = calls([&filter.predicate])?;
-    if calls.is_empty() {
+    let calls = calls(split_conjunction(&filter.predicate))?;
+    if calls.is_empty() || alike(&calls) {
         return Ok(Transformed::no(LogicalPlan::Filter(filter)));
     }
     let before: Vec<Expr> = filter.input.schema().columns().into_iter().map(Expr::Column).collect();
     let (mut cheap, mut rest) = (Vec::new(), Vec::new());
     for expr in split_conjunction_owned(filter.predicate) {
-        if self::calls([&expr])?.is_empty() { cheap.push(expr) } else { rest.push(lifted(expr)?) }
+        match self::calls([&expr])?.is_empty() {
+            true => cheap.push(expr),
+            false => rest.push(lifted(expr, &calls)?),
+        }
     }
     let mut input = filter.input;
     if let Some(cheap) = conjunction(cheap) {
@@ -184,26 +238,35 @@ fn evaluation(aggregate: &AggregateFunction) -> Result<Option<(Expr, AggregateFu
 
 fn of_aggregate(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
     let mut calls = calls(aggregate.group_expr.iter().chain(&aggregate.aggr_expr))?;
-    let names = NamePreserver::new_for_projection();
-    let mut any = !calls.is_empty();
-    let mut keep_name = |expr: Expr| {
-        let name = names.save(&expr);
-        let evaluated = lifted(expr)?.transform_up(|expr| {
-            let Expr::AggregateFunction(function) = &expr else { return Ok(Transformed::no(expr)) };
-            let Some((call, function)) = evaluation(function)? else { return Ok(Transformed::no(expr)) };
-            any = true;
-            if !calls.contains(&call) {
-                calls.push(call);
+    let mut evaluations = Vec::new();
+    for expr in &aggregate.aggr_expr {
+        expr.apply(|expr| {
+            if let Expr::AggregateFunction(function) = expr
+                && function.params.filter.is_none()
+                && let Some((call, function)) = evaluation(function)?
+            {
+                if !calls.contains(&call) {
+                    calls.push(call);
+                }
+                evaluations.push((expr.clone(), function));
             }
-            Ok(Transformed::yes(Expr::AggregateFunction(function)))
+            Ok(TreeNodeRecursion::Continue)
         })?;
-        Ok(name.restore(evaluated.data))
-    };
-    let groups = aggregate.group_expr.iter().cloned().map(&mut keep_name).collect::<Result<Vec<_>>>()?;
-    let results = aggregate.aggr_expr.iter().cloned().map(&mut keep_name).collect::<Result<Vec<_>>>()?;
-    if !any {
+    }
+    if calls.is_empty() || alike(&calls) {
         return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
     }
+    let names = NamePreserver::new_for_projection();
+    let keep_name = |expr: Expr| {
+        let name = names.save(&expr);
+        let evaluated = expr.transform_up(|expr| match evaluations.iter().find(|(known, _)| *known == expr) {
+            Some((_, function)) => Ok(Transformed::yes(Expr::AggregateFunction(function.clone()))),
+            None => Ok(Transformed::no(expr)),
+        })?;
+        Ok(name.restore(lifted(evaluated.data, &calls)?))
+    };
+    let groups = aggregate.group_expr.into_iter().map(keep_name).collect::<Result<Vec<_>>>()?;
+    let results = aggregate.aggr_expr.into_iter().map(keep_name).collect::<Result<Vec<_>>>()?;
     let input = below(aggregate.input, &calls);
     Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new(scored(input, calls)?, groups, results)?)))
 }

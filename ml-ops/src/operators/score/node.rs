@@ -41,10 +41,9 @@ impl ScoreNode {
         Ok(Self { calls, names, input, schema })
     }
 
-    /// The name of the column that a call became.
-    pub fn name_of(&self, call: &Expr) -> Option<&str> {
-        let at = self.calls.iter().position(|known| known == call)?;
-        self.names.get(at).map(String::as_str)
+    /// Whether a call is among its own.
+    pub fn has(&self, call: &Expr) -> bool {
+        self.calls.contains(call)
     }
 }
 
@@ -77,12 +76,13 @@ impl UserDefinedLogicalNodeCore for ScoreNode {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "Score: {}", self.names.join(", "))
+        write!(f, "Score: {}", self.calls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
         match (inputs.pop(), inputs.is_empty()) {
-            (Some(input), true) => Self::new(exprs, self.names.clone(), input),
+            // Optimizers keep the names of what they rewrite by an alias; the columns have names of their own.
+            (Some(input), true) => Self::new(exprs.into_iter().map(Expr::unalias).collect(), self.names.clone(), input),
             _ => Err(MlError::Internal("a scoring has one input".into()).into()),
         }
     }

@@ -84,6 +84,7 @@ impl ScorePlanner {
             outputs: scoring.outputs() as u64,
             passes: 1,
             effort: scoring.effort().map(|effort| (effort, 1)),
+            results: scoring.outputs() as u64,
         };
         let asked = prediction.functions().find_map(|called| called.device.clone());
         if let Some(device) = asked {
