@@ -34,5 +34,6 @@ mod steps;
 mod testing;
 mod travel;
 mod watch;
+mod wire;
 
 pub use server::main;

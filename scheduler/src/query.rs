@@ -39,7 +39,7 @@ use sinew_ml::operators::{TrainExec, only_child};
 
 use crate::failure;
 use crate::jobs::{Ended, Finished, Job, Jobs};
-use crate::small;
+use crate::{small, wire};
 
 /// Results of at most so many bytes are fetched whole before the first row is passed on, so that the query can
 /// be run again when an executor is lost with a part of them.
@@ -78,7 +78,7 @@ impl Distribute {
             }
             Ok(TreeNodeRecursion::Continue)
         });
-        if walked.is_err() || strange || !files {
+        if walked.is_err() || strange || !files || !wire::travels(plan) {
             return false;
         }
         match physical_plan_to_bytes_with_extension_codec(Arc::clone(plan), self.codec.as_ref()) {

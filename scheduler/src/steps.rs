@@ -38,6 +38,7 @@ use crate::devices;
 use crate::failure;
 use crate::jobs::{Ended, Finished, Job, Jobs};
 use crate::metrics::Metrics;
+use crate::wire;
 
 /// Parameters of at most so many bytes travel inside the plan.
 const INLINE_BYTES: usize = 256 << 10;
@@ -124,7 +125,8 @@ impl Cluster {
         let slots = self.jobs.members.slots().max(1);
         let mut query = Arc::clone(cache.input());
         // Values of a volatile query would be others when a unit is read again.
-        let mut files = (!cache.volatile() && cache.shards().is_none()).then(|| units::of(&query, slots)).flatten();
+        let alone = !cache.volatile() && cache.shards().is_none() && wire::travels(&query);
+        let mut files = alone.then(|| units::of(&query, slots)).flatten();
         if files.is_none() {
             let mut rows = Materialized::new(&self.warehouse, &run.name, query.schema());
             if let Some(shards) = cache.shards() {
@@ -150,13 +152,16 @@ impl Cluster {
         Ok(())
     }
 
-    /// Writes the rows of a query that cannot be read in parts, on the executors.
+    /// Writes the rows of a query that cannot be read in parts, on the executors if it can travel there.
     async fn materialize(
         &self,
         run: &str,
         plan: Arc<dyn ExecutionPlan>,
         context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
+        if !wire::travels(&plan) {
+            return datafusion::physical_plan::collect(plan, Arc::clone(context)).await;
+        }
         let name = format!("rows of {run}");
         for _ in 0..ATTEMPTS {
             let (plan, context) = (Arc::clone(&plan), Arc::clone(context));
