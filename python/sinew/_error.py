@@ -45,6 +45,8 @@ def _on_the_way(url: str, connecting: bool, error: Exception) -> Error:
     reason = (said[1] if said else text).removeprefix("failed to connect to all addresses; last error: ").strip()
     if connecting:
         hint = "start a server there with 'sinew serve', or check the address"
+        if "tls" in url.split(":", 1)[0]:
+            hint += ", and that tls_ca= names who signed its certificate"
         return Error(f"SINEW-3301: cannot reach {url}: {reason}; {hint}", "SINEW-3301")
     if isinstance(error, (flight.FlightUnavailableError, flight.FlightCancelledError, flight.FlightTimedOutError, OSError)):
         hint = "the statement is cancelled where it had not ended, so look what is there (SHOW MODELS, SHOW TABLES)"

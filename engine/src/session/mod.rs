@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use sinew_ml::device::DeviceInfo;
 use sinew_ml::runtime::TrainRuntime;
@@ -341,7 +342,12 @@ impl Session {
         all
     }
 
-    async fn start(&self, statement: Statement) -> Result<Execution> {
+    /// Starts a statement. What it takes to plan one lies on the heap: callers' stacks would not hold it.
+    fn start(&self, statement: Statement) -> BoxFuture<'_, Result<Execution>> {
+        Box::pin(self.started(statement))
+    }
+
+    async fn started(&self, statement: Statement) -> Result<Execution> {
         self.follow();
         let batch = match statement {
             Statement::Query(query) => return plain::run(self, &query).await,

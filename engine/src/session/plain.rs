@@ -9,6 +9,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast;
+use futures::future::BoxFuture;
 use sinew_sql::{QueryStatement, plan_query};
 
 use super::execution::{Execution, ExecutionKind, name_files};
@@ -117,8 +118,12 @@ pub async fn place(session: &Session, plan: LogicalPlan) -> Result<Option<Arc<dy
     place.place(&plan, task).await.map_err(|e| name_files(e.into(), &plan))
 }
 
-/// Starts a plan of [`plan`].
-pub async fn start(session: &Session, plan: LogicalPlan, said: &Said) -> Result<Execution> {
+/// Starts a plan of [`plan`]; what that takes lies on the heap.
+pub fn start<'a>(session: &'a Session, plan: LogicalPlan, said: &'a Said) -> BoxFuture<'a, Result<Execution>> {
+    Box::pin(started(session, plan, said))
+}
+
+async fn started(session: &Session, plan: LogicalPlan, said: &Said) -> Result<Execution> {
     let (context, tables) = (session.context(), session.tables());
     session.roots().admit_plan(&plan)?;
     bounds::functions(&plan)?;
@@ -170,7 +175,7 @@ pub async fn start(session: &Session, plan: LogicalPlan, said: &Said) -> Result<
         LogicalPlan::Statement(PlanStatement::Execute(_)) => {
             // The plan was made earlier, so nothing of it was looked at now.
             let prepared = context.execute_logical_plan(plan).await?.logical_plan().clone();
-            Box::pin(start(session, prepared, &Said::default())).await
+            start(session, prepared, &Said::default()).await
         }
         plan => execute(session, whole(plan)).await,
     }

@@ -115,4 +115,4 @@ def test_adbc_says_what_is_wrong_with_a_login():
 def test_a_certificate_that_nobody_trusts_is_refused():
     with pytest.raises(sinew.Error) as refused:
         sinew.connect(URL, user="reader", password=PASSWORDS["reader"])
-    assert refused.value.code is None
+    assert refused.value.code == "SINEW-3301" and "certificate" in str(refused.value)
