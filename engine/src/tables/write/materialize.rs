@@ -101,10 +101,18 @@ fn remove_empty(folder: &std::path::Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_empty(&entry.path());
+        } else if is_begun(&entry.file_name().to_string_lossy()) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
     // It stays where there is something in it.
     let _ = std::fs::remove_dir(folder);
+}
+
+/// Whether a file is one that a process was killed over while it wrote it: `name#1`, which no listing shows.
+fn is_begun(name: &str) -> bool {
+    let number = name.rsplit_once('#').map_or("", |(_, number)| number);
+    !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 /// Removes a value that [`put_in_run`] stored; what cannot be removed goes with its run.
