@@ -8,6 +8,7 @@
 //! A linear or softmax model is a network without hidden layers whose rows get a frame of their own in every call, so that
 //! every number keeps its own digits (`Frame::near`). A network stays on the device while somebody has its [`Scoring`].
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use wgpu::Buffer;
@@ -182,6 +183,7 @@ impl Staged {
 
     /// Asks the device for all outputs, in the order of the rows.
     pub fn launch(&self, worker: &mut Worker, scoring: &Arc<Scoring>) -> Result<Vec<Fetch>, Refusal> {
+        worker.shared.stats.streams.fetch_add(self.lines.len() as u64, Ordering::Relaxed);
         match (&self.form, &scoring.kernel) {
             (Form::Distances(places, frame), Kernel::Centroids { shift, scale, centers }) => {
                 self.distances(worker, (places, frame), (shift, scale), centers)

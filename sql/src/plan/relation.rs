@@ -169,6 +169,8 @@ fn settings(function: &str, values: Vec<SqlExpr>) -> Result<Settings> {
                 ));
             };
             settings.device = Some(Device::parse(&text)?);
+        } else if ["threshold", "device"].iter().any(|known| name.value.eq_ignore_ascii_case(known)) {
+            return Err(wrong(function, format!("{} is given twice; keep one", name.value.to_lowercase())));
         } else {
             return Err(no_setting(function, &value));
         }

@@ -276,7 +276,7 @@ impl ExecutionPlan for ScoreExec {
         let held = MemoryConsumer::new(format!("ScoreExec[{partition}]")).register(context.memory_pool());
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let mut counts = DeviceCounts::new(&self.metrics);
-        let exec = Arc::new(self.clone());
+        let (exec, counted) = (Arc::new(self.clone()), baseline.clone());
         let output = stream::once(async move {
             let backend = exec.place.pick(&runtime.devices).await?.backend;
             // Rows without end are not waited for.
@@ -288,8 +288,15 @@ impl ExecutionPlan for ScoreExec {
             let scoring = exec.prediction.scoring();
             let row = 4 * scoring.layout.width() + 16 * scoring.outputs();
             let mut warned = false;
+            let time = baseline.elapsed_compute().clone();
             let scored = grouped(input, (bytes, row), held)
-                .map_ok(move |group| scored(group, Arc::clone(&exec), Arc::clone(&backend)))
+                .map_ok(move |group| {
+                    let (work, time) = (scored(group, Arc::clone(&exec), Arc::clone(&backend)), time.clone());
+                    async move {
+                        let _timer = time.timer();
+                        work.await
+                    }
+                })
                 .try_buffered(ahead);
             let batches = scored.map_ok(move |(batches, ran)| {
                 if let Some(warning) = ran.warning.as_ref().filter(|_| !warned) {
@@ -302,7 +309,7 @@ impl ExecutionPlan for ScoreExec {
             });
             Ok::<_, DataFusionError>(batches.try_flatten())
         });
-        let output = output.try_flatten().map_ok(move |batch: RecordBatch| batch.record_output(&baseline));
+        let output = output.try_flatten().map_ok(move |batch: RecordBatch| batch.record_output(&counted));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), output)))
     }
 
