@@ -9,7 +9,7 @@ use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams,
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Expr, Extension, Filter, LogicalPlan, Operator, Projection, WriteOp,
+    Aggregate, BinaryExpr, Expr, Extension, Filter, LogicalPlan, Operator, Projection, Window, WriteOp,
 };
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
@@ -50,6 +50,7 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         LogicalPlan::Projection(projection) => of_projection(projection),
         LogicalPlan::Filter(filter) => of_filter(filter),
         LogicalPlan::Aggregate(aggregate) => of_aggregate(aggregate),
+        LogicalPlan::Window(window) => of_window(window),
         other => Ok(Transformed::no(other)),
     })
 }
@@ -71,6 +72,7 @@ fn certain(expr: &Expr) -> Option<Vec<&Expr>> {
         Expr::ScalarFunction(ScalarFunction { func, args }) => Some(func.conditional_arguments(args)?.0),
         Expr::HigherOrderFunction(function) => Some(function.func.conditional_arguments(&function.args)?.0),
         Expr::AggregateFunction(AggregateFunction { params, .. }) => Some(vec![params.filter.as_deref()?]),
+        Expr::WindowFunction(window) => Some(vec![window.params.filter.as_deref()?]),
         _ => None,
     }
 }
@@ -269,4 +271,22 @@ fn of_aggregate(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
     let results = aggregate.aggr_expr.into_iter().map(keep_name).collect::<Result<Vec<_>>>()?;
     let input = below(aggregate.input, &calls);
     Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new(scored(input, calls)?, groups, results)?)))
+}
+
+/// Rows come out with what they had and what the windows add; the scores go.
+fn of_window(window: Window) -> Result<Transformed<LogicalPlan>> {
+    let calls = calls(&window.window_expr)?;
+    if calls.is_empty() || alike(&calls) {
+        return Ok(Transformed::no(LogicalPlan::Window(window)));
+    }
+    let columns: Vec<Expr> = window.schema.columns().into_iter().map(Expr::Column).collect();
+    let names = NamePreserver::new_for_projection();
+    let keep_name = |expr: Expr| {
+        let name = names.save(&expr);
+        Ok(name.restore(lifted(expr, &calls)?))
+    };
+    let exprs = window.window_expr.into_iter().map(keep_name).collect::<Result<Vec<_>>>()?;
+    let input = below(window.input, &calls);
+    let plan = LogicalPlan::Window(Window::try_new(exprs, scored(input, calls)?)?);
+    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?)))
 }

@@ -1,7 +1,7 @@
 //! Scoring as an operator: functions of models, computed on a device.
 //!
 //! ```text
-//!  PREDICT(m, ..) in a projection, a filter or an aggregate
+//!  PREDICT(m, ..) in a projection, a filter, an aggregate or a window
 //!    LiftScores    optimizer rule   the calls leave their expressions ..
 //!    ScoreNode     logical          .. and become columns beside those of the input, one node for a model and its arguments
 //!    ScorePlanner  planner          which device, as EXPLAIN shows it

@@ -228,6 +228,7 @@ async fn what_a_condition_guards_stays_behind_it() {
         ("SELECT avg(p(x, c)) FILTER (WHERE q(x, c) > 0.1) FROM t", true),
         ("SELECT p(x + random(), c) > 2 FROM t", false),
         ("SELECT p(1.0, 'a') > 2 FROM t", false),
+        ("SELECT x, row_number() OVER (PARTITION BY p(x, c) > 0.5 ORDER BY x) FROM t", true),
         ("SELECT x FROM t WHERE p(x, c) > (SELECT avg(p(x, c)) FROM t)", true),
         ("SELECT p(x, c) FROM t WHERE false", false),
     ] {
