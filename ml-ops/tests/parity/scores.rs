@@ -54,7 +54,12 @@ fn size(scoring: &Scoring, x: &[f64], k: usize) -> f64 {
             let z = x.iter().zip(shift).zip(scale).map(|((x, shift), scale)| ((x - shift) * scale).abs());
             z.zip(own).map(|(z, centre)| (z + centre.abs()).powi(2)).sum()
         }
-        // Units of a network are about one.
+        // What goes into a network's first units, which are as large.
+        Kernel::Network { network, .. } => {
+            let z =
+                x.iter().zip(&network.shift).zip(&network.scale).map(|((x, shift), scale)| ((x - shift) * scale).abs());
+            1.0 + z.sum::<f64>()
+        }
         _ => 1.0,
     }
 }

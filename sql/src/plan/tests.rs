@@ -296,7 +296,7 @@ async fn errors_of_queries_over_models() {
         ),
         (
             "SELECT * FROM ML.PREDICT(MODEL churn, TABLE t, STRUCT(2 AS treshold))",
-            "is no setting of it; write STRUCT(0.5 AS threshold)",
+            "is no setting of it; write STRUCT(0.5 AS threshold, 'auto' AS device)",
         ),
         ("SELECT * FROM ML.PREDICT(MODEL churn, 3)", "'3' is no argument of it"),
         ("SELECT * FROM ML.PREDICT(MODEL churn, TABLE missing)", "missing"),

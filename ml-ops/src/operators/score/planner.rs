@@ -62,9 +62,19 @@ impl ExtensionPlanner for ScorePlanner {
         let arguments = arguments.iter().map(physical).collect::<Result<Vec<_>>>()?;
         let (input, columns) = as_columns(Arc::clone(input), arguments)?;
         let device = shown(&place, state.config()).await?;
-        let names = node.names.clone();
-        let width = schema.fields().len();
-        Ok(Some(Arc::new(ScoreExec::new(input, prediction, names, (width, columns), place)?.shown(device))))
+        let (own, all) = (schema.fields().len(), input.schema().fields().len());
+        let score = ScoreExec::new(input, prediction, node.names.clone(), (all, columns), place)?.shown(device);
+        let output = score.schema();
+        if own == all {
+            return Ok(Some(Arc::new(score)));
+        }
+        // Arguments that had to be computed end here; every column of the operator stands where it stood below it.
+        let kept = (0..own).chain(all..output.fields().len());
+        let column = |i: usize| {
+            let name = output.field(i).name();
+            (Arc::new(Column::new(name, i)) as Arc<dyn PhysicalExpr>, name.clone())
+        };
+        Ok(Some(Arc::new(ProjectionExec::try_new(kept.map(column).collect::<Vec<_>>(), Arc::new(score))?)))
     }
 }
 
