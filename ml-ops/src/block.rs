@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::buffer::ScalarBuffer;
-use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, UInt8Type, UInt32Type};
+use datafusion::arrow::datatypes::{ArrowNativeType, DataType, Float32Type, Float64Type, UInt8Type, UInt32Type};
 
 use crate::error::{MlError, Result};
 
@@ -124,6 +124,31 @@ impl Block {
             }
         }
         Ok(block)
+    }
+
+    /// The rows at `indices`, in that order, as a block of their own.
+    pub fn take(&self, indices: &[u32]) -> Self {
+        fn pick<T: ArrowNativeType>(values: &ScalarBuffer<T>, indices: &[u32]) -> ScalarBuffer<T> {
+            indices.iter().map(|&i| values[i as usize]).collect()
+        }
+        let column = |column: &Column| match column {
+            Column::F32(values) => Column::F32(pick(values, indices)),
+            Column::F64(values) => Column::F64(pick(values, indices)),
+            Column::Codes(values) => Column::Codes(pick(values, indices)),
+        };
+        Self {
+            rows: indices.len(),
+            columns: self.columns.iter().map(column).collect(),
+            label: match &self.label {
+                Label::None => Label::None,
+                Label::Value(values) => Label::Value(pick(values, indices)),
+                Label::Class(values) => Label::Class(pick(values, indices)),
+            },
+            weight: self.weight.as_ref().map(|values| pick(values, indices)),
+            role: self.role.as_ref().map(|values| pick(values, indices)),
+            hash: self.hash.as_ref().map(|values| pick(values, indices)),
+            origin: Origin::default(),
+        }
     }
 }
 

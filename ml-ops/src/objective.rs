@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use crate::error::Result;
 use crate::fold::Fold;
-use crate::linalg::Symmetric;
+use crate::linalg::{Cholesky, Symmetric};
 use crate::network::Rule;
 use crate::partial::Partial;
 
@@ -75,6 +75,21 @@ pub struct Evaluation {
     pub gradient_norm: f64,
     /// Candidate rows, when they were wanted.
     pub gathered: Vec<Vec<f64>>,
+    /// Whether the sums are those of single precision, as a GPU has them, rather than exact.
+    pub single: bool,
+}
+
+/// Curvature that comes with the gradient is solved with, and the solution has the error of its sums over this.
+const SOLVABLE: f64 = 1e-3;
+/// Other curvature only leads the way; below this, relatively, a direction may curve for the rounding of its sums.
+const LEADS: f64 = 1e-5;
+
+impl Evaluation {
+    /// Whether a direction curves so little that sums in single precision do not say how much.
+    pub fn is_doubtful(&self) -> bool {
+        let floor = if self.gradient.is_empty() { LEADS } else { SOLVABLE };
+        self.curvature.as_ref().is_some_and(|metric| !Cholesky::new(&metric.matrix, floor).is_regular())
+    }
 }
 
 /// Curvature as an optimizer can use it: the matrix of one block of coordinates, repeated

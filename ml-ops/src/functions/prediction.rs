@@ -37,14 +37,13 @@ impl Prediction {
     /// When they are none of ours, or of several models.
     pub fn of(calls: &[Arc<ScalarUDF>]) -> Result<Self> {
         let odd = || MlError::Internal("these are no functions of one model".into());
-        let ours = |udf: &Arc<ScalarUDF>| Some(udf.inner().downcast_ref::<ScalarFunction>()?.called().clone());
-        let called = calls.iter().map(ours).collect::<Option<Vec<_>>>().ok_or_else(odd)?;
-        let first = calls.first().and_then(|udf| udf.inner().downcast_ref::<ScalarFunction>()).ok_or_else(odd)?;
-        let scorers = calls.iter().filter_map(|udf| udf.inner().downcast_ref::<ScalarFunction>());
-        if scorers.into_iter().any(|function| function.scorer().identity() != first.scorer().identity()) {
+        let ours = |udf: &Arc<ScalarUDF>| udf.inner().downcast_ref::<ScalarFunction>().cloned();
+        let functions = calls.iter().map(ours).collect::<Option<Vec<_>>>().ok_or_else(odd)?;
+        let scorer = Arc::clone(functions.first().ok_or_else(odd)?.scorer());
+        if functions.iter().any(|function| function.scorer().identity() != scorer.identity()) {
             return Err(odd());
         }
-        Self::over(Arc::clone(first.scorer()), &called)
+        Ok(Self { scorer, functions })
     }
 
     fn over(scorer: Arc<Scorer>, functions: &[Called]) -> Result<Self> {

@@ -17,7 +17,7 @@ use crate::kernels::Scores;
 use crate::model::Model;
 
 /// One scalar function of one model.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ScalarFunction {
     called: Called,
     scorer: Arc<Scorer>,

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 
 use super::{Gpu, Refusal};
 use crate::backend::{Backend, GpuUse, Ran};
-use crate::block::Block;
+use crate::block::{Block, Label};
 use crate::error::Result;
-use crate::fold::{Fold, Kernel};
+use crate::fold::{Fold, Kernel, ROLE_TRAIN};
 use crate::kernels::{Scores, Scoring};
 use crate::partial::Partial;
 
@@ -37,10 +37,51 @@ impl GpuBackend {
         Ran { warning: Some(warning), gpu, ..ran }
     }
 
+    /// What a network says of the held-out rows, as [`Kernel::Scores`] gathers it.
+    async fn held(
+        &self,
+        fold: &Fold,
+        network: &Kernel,
+        blocks: &[Block],
+        into: &mut Partial,
+    ) -> (std::result::Result<(), Refusal>, GpuUse) {
+        let held: Vec<Block> = blocks.iter().map(|block| held_out(fold, block)).filter(|b| b.rows > 0).collect();
+        let scoring = Arc::new(Scoring { kernel: network.clone(), layout: fold.layout.clone() });
+        let (found, used) = self.gpu.score_counted(&scoring, &held).await;
+        let found = match found {
+            Ok(found) => found,
+            Err(refusal) => return (Err(refusal), used),
+        };
+        for (block, scores) in held.iter().zip(found) {
+            for i in 0..block.rows {
+                let label = match &block.label {
+                    Label::None => 0.0,
+                    Label::Value(values) => values[i],
+                    Label::Class(classes) => f64::from(classes[i]),
+                };
+                let weight = block.weight.as_ref().map_or(1.0, |weights| weights[i]);
+                let row = [label, weight].into_iter().chain(scores.iter().map(|output| output[i]));
+                into.gathered.rows.push((0, row.collect()));
+            }
+        }
+        into.gathered.settle();
+        (Ok(()), used)
+    }
+
     /// The device.
     pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }
+}
+
+/// The rows of a block that a fold holds out, those of some weight.
+fn held_out(fold: &Fold, block: &Block) -> Block {
+    let held = |i: &u32| {
+        let i = *i as usize;
+        let role = block.role.as_ref().map_or(ROLE_TRAIN, |roles| roles[i]);
+        fold.eval.contains(role) && block.weight.as_ref().is_none_or(|weights| weights[i] != 0.0)
+    };
+    block.take(&(0..block.rows as u32).filter(held).collect::<Vec<_>>())
 }
 
 /// Bytes of rows that one call should bring: enough for a submission that is worth its overhead.
@@ -69,6 +110,8 @@ impl Backend for GpuBackend {
                 };
                 (done, gpu)
             }
+            // Other scores are no work: rows that are not there yet cost more to bring.
+            Kernel::Scores { of } if matches!(**of, Kernel::Network { .. }) => self.held(fold, of, blocks, into).await,
             _ => {
                 let (found, gpu) = self.gpu.fold_counted(fold, blocks).await;
                 (found.map(|found| found.add_to(into)), gpu)

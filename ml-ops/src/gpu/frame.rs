@@ -11,7 +11,9 @@ use crate::fold::{Layout, Span};
 pub const MOST_INDICATORS: usize = 16;
 /// Rows lie close together where none is so many times as far from zero as another.
 const CLOSE: f64 = 4.0;
-/// A block fits a frame while its values lie within this many half-ranges of the frame's first block.
+/// Values that are looked at together.
+const STRIP: usize = 8;
+/// A block fits a frame while its values lie within this many times the reach of the frame's first block.
 const REACH: f64 = 8.0;
 
 /// Where a dense column comes from.
@@ -78,11 +80,71 @@ impl Places {
     }
 }
 
-/// The least and the largest value of each dense column, and of the label.
+/// What is known of a column's values: the least, the largest, and what they come to.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    low: f64,
+    high: f64,
+    sum: f64,
+    count: f64,
+}
+
+impl Range {
+    /// Of no values.
+    const EMPTY: Self = Self { low: f64::INFINITY, high: f64::NEG_INFINITY, sum: 0.0, count: 0.0 };
+    /// Of an indicator.
+    const INDICATOR: Self = Self { low: 0.0, high: 1.0, sum: 0.0, count: 0.0 };
+
+    /// Of finite values, in strips that become vectors.
+    fn of<T: Copy + Into<f64>>(values: &[T]) -> Self {
+        let (strips, rest) = values.as_chunks::<STRIP>();
+        let (mut low, mut high, mut sum) = ([f64::INFINITY; STRIP], [f64::NEG_INFINITY; STRIP], [0.0; STRIP]);
+        for strip in strips {
+            for (i, v) in strip.iter().enumerate() {
+                let v: f64 = (*v).into();
+                low[i] = if v < low[i] { v } else { low[i] };
+                high[i] = if v > high[i] { v } else { high[i] };
+                sum[i] += v;
+            }
+        }
+        let lanes = (0..STRIP).map(|i| Self { low: low[i], high: high[i], sum: sum[i], count: strips.len() as f64 });
+        let one = |v: &T| Self { low: (*v).into(), high: (*v).into(), sum: (*v).into(), count: 1.0 };
+        lanes.chain(rest.iter().map(one)).fold(Self::EMPTY, Self::and)
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            low: self.low.min(other.low),
+            high: self.high.max(other.high),
+            sum: self.sum + other.sum,
+            count: self.count + other.count,
+        }
+    }
+
+    fn is_empty(self) -> bool {
+        self.low > self.high
+    }
+
+    /// The mean: squares around it are as small as they get, so that sums of them keep their digits beside outliers.
+    fn centre(self) -> f64 {
+        if self.is_empty() {
+            return 0.0;
+        }
+        let mean = self.sum / self.count;
+        if mean.is_finite() { mean.clamp(self.low, self.high) } else { self.low / 2.0 + self.high / 2.0 }
+    }
+
+    /// The largest distance from the centre.
+    fn reach(self) -> f64 {
+        if self.is_empty() { 0.0 } else { (self.high - self.centre()).max(self.centre() - self.low) }
+    }
+}
+
+/// The ranges of each dense column, and of the label.
 #[derive(Clone, Debug)]
 pub struct Ranges {
-    columns: Vec<(f64, f64)>,
-    label: (f64, f64),
+    columns: Vec<Range>,
+    label: Range,
     /// Largest class, if the label is one.
     pub top_class: Option<u32>,
 }
@@ -90,42 +152,37 @@ pub struct Ranges {
 impl Ranges {
     /// No ranges: rows whose frame is fixed need none.
     pub fn none() -> Self {
-        Self { columns: Vec::new(), label: (f64::INFINITY, f64::NEG_INFINITY), top_class: None }
+        Self { columns: Vec::new(), label: Range::EMPTY, top_class: None }
     }
 
     /// The ranges of these rows and of others.
     pub fn and(mut self, other: Self) -> Self {
-        let wider = |a: &mut (f64, f64), b: (f64, f64)| *a = (a.0.min(b.0), a.1.max(b.1));
         if self.columns.is_empty() {
             self.columns = other.columns;
         } else {
-            self.columns.iter_mut().zip(other.columns).for_each(|(a, b)| wider(a, b));
+            self.columns.iter_mut().zip(other.columns).for_each(|(a, b)| *a = a.and(b));
         }
-        wider(&mut self.label, other.label);
+        self.label = self.label.and(other.label);
         self.top_class = self.top_class.max(other.top_class);
         self
     }
 
     /// The ranges of some rows of a block.
     pub fn of(block: &Block, places: &Places, rows: std::ops::Range<usize>) -> Self {
-        let empty = (f64::INFINITY, f64::NEG_INFINITY);
-        let wider = |(low, high): (f64, f64), v: f64| (low.min(v), high.max(v));
         let columns = places.dense.iter().map(|source| match *source {
-            Source::Indicator { .. } => (0.0, 1.0),
+            Source::Indicator { .. } => Range::INDICATOR,
             Source::Number { column, .. } => match &block.columns[column] {
-                Column::F32(v) => {
-                    let (low, high) = v[rows.clone()]
-                        .iter()
-                        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)));
-                    (f64::from(low), f64::from(high))
-                }
-                Column::F64(v) => v[rows.clone()].iter().copied().fold(empty, wider),
-                Column::Codes(_) => (0.0, 0.0),
+                Column::F32(v) => Range::of(&v[rows.clone()]),
+                Column::F64(v) => Range::of(&v[rows.clone()]),
+                Column::Codes(_) => Range::INDICATOR,
             },
         });
         let columns = columns.collect();
         let (label, top_class) = match &block.label {
-            Label::Value(v) => (v[rows].iter().copied().filter(|v| v.is_finite()).fold(empty, wider), None),
+            Label::Value(v) => {
+                let known: Vec<f64> = v[rows].iter().copied().filter(|v| v.is_finite()).collect();
+                (Range::of(&known), None)
+            }
             Label::Class(v) => {
                 let top = match &block.role {
                     None => v[rows].iter().copied().max(),
@@ -134,9 +191,9 @@ impl Ranges {
                         counted.map(|(class, _)| *class).max()
                     }
                 };
-                (empty, top)
+                (Range::EMPTY, top)
             }
-            Label::None => (empty, None),
+            Label::None => (Range::EMPTY, None),
         };
         Self { columns, label, top_class }
     }
@@ -151,16 +208,8 @@ pub struct Frame {
     pub scale: Vec<f64>,
     /// Taken off a label that is a number.
     pub label: f64,
-    /// Half of the label's range where the frame was made.
+    /// The label's largest distance from its centre where the frame was made.
     reach: f64,
-}
-
-fn middle((low, high): (f64, f64)) -> f64 {
-    if low > high { 0.0 } else { low / 2.0 + high / 2.0 }
-}
-
-fn half((low, high): (f64, f64)) -> f64 {
-    if low > high { 0.0 } else { high / 2.0 - low / 2.0 }
 }
 
 /// A power of two that brings `v` to between a half and one; 1 for zero.
@@ -181,15 +230,15 @@ impl Frame {
     /// A frame around some rows.
     pub fn around(ranges: &Ranges, places: &Places) -> Self {
         let number = |source: &Source| matches!(source, Source::Number { .. });
-        let of = |take: &dyn Fn((f64, f64)) -> f64, other: f64| -> Vec<f64> {
+        let of = |take: &dyn Fn(Range) -> f64, other: f64| -> Vec<f64> {
             let pairs = places.dense.iter().zip(&ranges.columns);
             pairs.map(|(source, range)| if number(source) { take(*range) } else { other }).collect()
         };
         Self {
-            centre: of(&middle, 0.0),
-            scale: of(&|range| unit(half(range)), 1.0),
-            label: middle(ranges.label),
-            reach: half(ranges.label),
+            centre: of(&Range::centre, 0.0),
+            scale: of(&|range| unit(range.reach()), 1.0),
+            label: ranges.label.centre(),
+            reach: ranges.label.reach(),
         }
     }
 
@@ -197,7 +246,8 @@ impl Frame {
     pub fn near(ranges: &Ranges, places: &Places) -> Self {
         let mut frame = Self::around(ranges, places);
         let columns = frame.centre.iter_mut().zip(&mut frame.scale).zip(&ranges.columns).zip(&places.dense);
-        for (((centre, scale), (low, high)), source) in columns {
+        for (((centre, scale), range), source) in columns {
+            let (low, high) = (range.low, range.high);
             let (least, most) = (low.abs().min(high.abs()), low.abs().max(high.abs()));
             let close = low * high > 0.0 && most <= CLOSE * least;
             if matches!(source, Source::Number { .. }) && !close && low <= high {
@@ -209,12 +259,12 @@ impl Frame {
 
     /// Whether rows with these ranges keep their digits in this frame.
     pub fn fits(&self, ranges: &Ranges) -> bool {
-        let near = |(low, high): (f64, f64), centre: f64, reach: f64| {
-            low > high || (low >= centre - reach * REACH && high <= centre + reach * REACH)
+        let near = |range: &Range, centre: f64, reach: f64| {
+            range.is_empty() || (range.low >= centre - reach * REACH && range.high <= centre + reach * REACH)
         };
         let columns = ranges.columns.iter().zip(self.centre.iter().zip(&self.scale));
-        let mut columns = columns.map(|(range, (centre, scale))| near(*range, *centre, 1.0 / scale));
-        columns.all(|fits| fits) && near(ranges.label, self.label, self.reach.max(self.label.abs() * 1e-3))
+        let mut columns = columns.map(|(range, (centre, scale))| near(range, *centre, 1.0 / scale));
+        columns.all(|fits| fits) && near(&ranges.label, self.label, self.reach.max(self.label.abs() * 1e-3))
     }
 
     /// Whether single precision can hold the rows at all.
@@ -252,6 +302,17 @@ mod tests {
         assert!(frame.fits(&Ranges::of(&other, &places, 0..1)));
         let (far, _) = block(vec![5000.0]);
         assert!(!frame.fits(&Ranges::of(&far, &places, 0..1)));
+    }
+
+    #[test]
+    fn a_frame_lies_around_the_mean() {
+        let values: Vec<f64> = (0..21).map(|i| f64::from(i % 7)).chain([1e3]).collect();
+        let (rows, places) = block(values);
+        let frame = Frame::around(&Ranges::of(&rows, &places, 0..22), &places);
+        assert!((frame.centre[0] - 1063.0 / 22.0).abs() < 1e-12 && frame.scale[0] == 1.0 / 1024.0, "{frame:?}");
+        // Sums that leave double precision.
+        let (rows, places) = block(vec![1e308; 9]);
+        assert_eq!(Frame::around(&Ranges::of(&rows, &places, 0..9), &places).centre[0], 1e308);
     }
 
     #[test]

@@ -84,9 +84,15 @@ impl Cholesky {
         Self::new(matrix, 1e-13 + matrix.size as f64 * 4e-16)
     }
 
+    /// Factors curvature: a direction that curves less than 1e-10 of the largest entry counts as flat, and solutions
+    /// have no part in it.
+    pub fn curved(matrix: &Symmetric) -> Self {
+        Self::new(matrix, 1e-10)
+    }
+
     /// Factors a matrix after adding as much to a singular one's diagonal as makes it regular.
     pub fn regularised(matrix: &Symmetric) -> Self {
-        let factor = Self::new(matrix, 1e-10);
+        let factor = Self::curved(matrix);
         if factor.is_regular() {
             return factor;
         }

@@ -30,7 +30,7 @@ const SCORE: u8 = 6;
 
 /// A scoring without its model: functions, names of their results, columns passed on, arguments, place, and the device
 /// as EXPLAIN shows it.
-type Scored = (Vec<Called>, Vec<String>, usize, Vec<usize>, ScorePlace, String);
+type Scored = (Vec<Called>, Vec<String>, Vec<usize>, ScorePlace, String);
 
 /// Encodes our operators, and hands everything else to `inner`.
 #[derive(Debug)]
@@ -70,9 +70,9 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
             SHARD => Arc::new(ShardExec::new(input, from_json(data)?)),
             SCORE => {
                 let (json, model): (Vec<u8>, Vec<u8>) = postcard::from_bytes(data).map_err(|e| damaged(&e))?;
-                let (functions, names, width, arguments, place, device): Scored = from_json(&json)?;
+                let (functions, names, arguments, place, device): Scored = from_json(&json)?;
                 let prediction = Prediction::new(&Arc::new(Model::from_bytes(&model)?), &functions)?;
-                let exec = ScoreExec::new(input, Arc::new(prediction), names, (width, arguments), place)?;
+                let exec = ScoreExec::new(input, Arc::new(prediction), names, arguments, place)?;
                 Arc::new(exec.shown(device))
             }
             CACHE => {
@@ -102,8 +102,8 @@ impl PhysicalExtensionCodec for SinewPhysicalCodec {
             (SHARD, to_json(&shard.shards())?)
         } else if let Some(score) = node.downcast_ref::<ScoreExec>() {
             let functions: Vec<&Called> = score.prediction().functions().collect();
-            let (names, width, arguments, device) = score.parts();
-            let json = to_json(&(functions, names, width, arguments, score.place(), device))?;
+            let (names, arguments, device) = score.parts();
+            let json = to_json(&(functions, names, arguments, score.place(), device))?;
             let model = score.prediction().model().to_bytes()?;
             (SCORE, postcard::to_allocvec(&(json, model)).map_err(|e| damaged(&e))?)
         } else if let Some(cache) = node.downcast_ref::<FeatureCacheExec>() {

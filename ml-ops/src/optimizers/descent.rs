@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::{Memory, Preconditioner};
 use super::{
-    MAX_ITER, NO_PROGRESS, SMALL_GRADIENT, Stopping, is_small, l1_value, load, proximal, save, soft_threshold,
-    subgradient, usable,
+    MAX_ITER, NO_PROGRESS, SINGLE_PROGRESS, SMALL_GRADIENT, Stopping, is_small, l1_value, load, proximal, save,
+    soft_threshold, subgradient, usable,
 };
 use crate::error::{MlError, Result};
 use crate::linalg::{Cholesky, Symmetric, dot, max_norm};
@@ -49,6 +49,8 @@ pub enum Method {
 const SUFFICIENT: f64 = 1e-4;
 /// Differences of the objective below this, relatively, are rounding.
 const ROUNDING: f64 = 2e-14;
+/// The same where sums are those of single precision.
+const SINGLE_ROUNDING: f64 = 1e-7;
 /// Iterations on the sample.
 const WARM_ITERATIONS: u32 = 30;
 /// Trials along one direction.
@@ -112,9 +114,11 @@ struct State {
     rate: f64,
     converged: bool,
     reason: u8,
+    /// Whether gradients have the rounding of single precision.
+    single: bool,
 }
 
-const REASONS: [&str; 3] = [SMALL_GRADIENT, MAX_ITER, NO_PROGRESS];
+const REASONS: [&str; 4] = [SMALL_GRADIENT, MAX_ITER, NO_PROGRESS, SINGLE_PROGRESS];
 
 impl Descent {
     /// Starts from `start`; `l1` may be empty. With `sample_rows` it begins on a sample of so many rows.
@@ -139,6 +143,7 @@ impl Descent {
             rate,
             converged: false,
             reason: 0,
+            single: false,
         };
         // A quarter of a standardised gradient's standard error.
         let warm = sample_rows.map_or(0.0, |rows| 0.25 / (rows.max(1) as f64).sqrt());
@@ -222,7 +227,12 @@ impl Descent {
         state.age = 0;
         state.norm_then = state.point.norm;
         if self.l1.is_empty() {
-            let factor = Cholesky::regularised(&metric.matrix);
+            // Exact gradients have no part in directions without curvature; those of single precision have their
+            // rounding there, which must not be divided by what makes the matrix regular.
+            let factor = match state.single {
+                true => Cholesky::curved(&metric.matrix),
+                false => Cholesky::regularised(&metric.matrix),
+            };
             state.base = Some(Preconditioner { factor, width: metric.matrix.size });
         } else {
             state.model = Some(Symmetric::repeated(&metric.matrix, metric.repeat));
@@ -308,7 +318,8 @@ impl Descent {
     fn judge(&mut self, new: Point, evaluation: &Evaluation) -> Option<Iteration> {
         let old = &self.state.point;
         let change = new.objective - old.objective;
-        let noise = ROUNDING * old.objective.abs().max(1e-3);
+        let rounding = if self.state.single { SINGLE_ROUNDING } else { ROUNDING };
+        let noise = rounding * old.objective.abs().max(1e-3);
         let good = change <= SUFFICIENT * self.state.step * self.state.slope
             || (change <= noise && new.norm < 0.999 * old.norm);
         if !good {
@@ -340,7 +351,8 @@ impl Descent {
         let length = max_norm(&state.direction) * state.step;
         if state.trials >= TRIALS || length <= f64::EPSILON * max_norm(&state.point.at) {
             if state.memory.is_empty() && state.age == 0 {
-                return self.end(2);
+                let reason = if state.single { 3 } else { 2 };
+                return self.end(reason);
             }
             // Once more from this point, without what was remembered.
             state.memory.clear();
@@ -388,6 +400,9 @@ impl Optimizer for Descent {
     }
 
     fn tell(&mut self, mut evaluation: Evaluation) -> Result<Option<Iteration>> {
+        if self.state.phase != Phase::Curvature {
+            self.state.single = evaluation.single;
+        }
         match self.state.phase {
             Phase::Start => {
                 self.state.point = self.point(self.state.trial.clone(), &mut evaluation)?;
@@ -425,5 +440,45 @@ impl Optimizer for Descent {
         }
         self.state = state;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objective::Want;
+
+    /// Minimises half of `(x - [1, 1]) A (x - [1, 1])` with A = [1 1; 1 1], which is flat along [1, -1], from zero. What a
+    /// gradient in single precision adds to it is `noise`.
+    fn flat(noise: [f64; 2], single: bool) -> Outcome {
+        let mut matrix = Symmetric::zero(2);
+        [(0, 0), (0, 1), (1, 1)].into_iter().for_each(|(i, j)| matrix.set(i, j, 1.0));
+        let stopping = Stopping { tol: 1e-9, max_iter: 50 };
+        let mut descent = Descent::new(Method::Newton { refresh: Some(0.0) }, vec![0.0; 2], &[], stopping, None);
+        loop {
+            let (at, want) = match descent.ask() {
+                Ask::Done(outcome) => return outcome,
+                Ask::Evaluate { at, want } => (at, want),
+            };
+            let off = at[0] + at[1] - 2.0;
+            let mut evaluation =
+                Evaluation { value: off * off / 2.0, single, rows: 1, weight: 1.0, ..Default::default() };
+            match want {
+                Want::Curvature => {
+                    evaluation.curvature = Some(Metric { matrix: matrix.clone(), repeat: 1, exact: true })
+                }
+                _ => evaluation.gradient = noise.iter().map(|noise| off + noise).collect(),
+            }
+            descent.tell(evaluation).unwrap_or_default();
+        }
+    }
+
+    #[test]
+    fn rounding_of_single_precision_does_not_move_along_a_flat_direction() {
+        let exact = flat([0.0; 2], false);
+        assert!(exact.converged && (exact.at[0] - 1.0).abs() < 1e-8, "{exact:?}");
+        let single = flat([3e-8, -2e-8], true);
+        assert!(single.at.iter().all(|x| (x - 1.0).abs() < 1e-7), "{single:?}");
+        assert!(!single.converged && single.reason == SINGLE_PROGRESS, "{single:?}");
     }
 }

@@ -36,6 +36,8 @@ const SMALL_GRADIENT: &str = "the gradient is as small as tol asks";
 const MAX_ITER: &str = "max_iter was reached";
 /// Why a run ended: rounding.
 const NO_PROGRESS: &str = "no step improves the objective in double precision";
+/// Why a run ended: the rounding of a GPU.
+const SINGLE_PROGRESS: &str = "no step improves the objective in the GPU's single precision";
 
 /// The bytes of an optimizer's state.
 fn save<T: Serialize>(state: &T) -> Vec<u8> {

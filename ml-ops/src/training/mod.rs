@@ -6,13 +6,15 @@
 //! ```
 
 pub mod checkpoint;
+mod devices;
 mod fit;
+mod history;
 pub mod means;
 pub mod report;
 mod spec;
+mod warnings;
 
-use std::collections::BTreeSet;
-use std::mem::{Discriminant, discriminant};
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -33,8 +35,8 @@ use crate::family::{Family, Learner, Setup, Task, Weights, find};
 use crate::fold::{Fold, Kernel, RoleSet};
 use crate::kernels::Isa;
 use crate::metrics;
-use crate::model::{DataSummary, FORMAT, IterationRecord, Manifest, Model};
-use crate::objective::Want;
+use crate::model::{DataSummary, FORMAT, Manifest, Model};
+use crate::objective::{Evaluation, Objective, Want};
 use crate::operators::{
     DeviceCounts, FeatureCacheExec, GradientExec, Parcel, Pass, Placement, Sources, Stage, ran, results, spent,
 };
@@ -43,10 +45,11 @@ use crate::partial::Partial;
 use crate::prepare::Frozen;
 use crate::profile::{FeatureProfile, Profile};
 use crate::runtime::TrainRuntime;
-use crate::split::SplitRule;
 use crate::store::{Entry, Fitted};
 use crate::transform::{Encoding, OnMissing};
 use checkpoint::{Checkpoint, Clock, Origin};
+use devices::Devices;
+use history::History;
 use means::{MeanSpec, Means};
 use report::ReportRow;
 
@@ -69,39 +72,8 @@ pub struct Run {
     /// Rows of every pass so far; each must see the same.
     rows: Option<u64>,
     passes: Count,
-    devices: DeviceCounts,
-    used: Used,
-}
-
-/// What is known of the devices of a run.
-#[derive(Default)]
-struct Used {
-    /// Where kernels are to run.
-    placement: Placement,
-    /// Devices that ran kernels since the iteration before.
-    now: BTreeSet<String>,
-    /// GPUs that ran kernels of this run.
-    gpus: BTreeSet<String>,
-    /// What went wrong with devices.
-    warnings: BTreeSet<String>,
-    /// Kernels that the GPU left to the CPU.
-    refused: Vec<Discriminant<Kernel>>,
-}
-
-impl Used {
-    /// Whether this process's GPU is to run a kernel: it wants all rows in one call.
-    fn gathers(&self, kernel: &Kernel) -> bool {
-        let gpu = matches!(self.placement.device, Device::Gpu | Device::Named(_));
-        let known = matches!(
-            kernel,
-            Kernel::Linear { .. } | Kernel::Softmax { .. } | Kernel::Gram { .. } | Kernel::Centroids { .. }
-        );
-        gpu && known && self.warnings.is_empty() && !self.refused.contains(&discriminant(kernel))
-    }
-
-    fn names(&self) -> String {
-        self.now.iter().cloned().collect::<Vec<_>>().join(", ")
-    }
+    counts: DeviceCounts,
+    devices: Devices,
 }
 
 /// Passes of a training that is expected to take as many as it may.
@@ -152,7 +124,7 @@ pub async fn train(
     let mut lease = Lease { runtime: Arc::clone(&runtime), run: own.clone(), rows: shared, ended: false };
     let family = find(&spec.family)?;
     let cache = Arc::new(cache.with_key(own));
-    let devices = gradient.device_counts();
+    let counts = gradient.device_counts();
     let mut run = Run {
         spec,
         family,
@@ -164,8 +136,8 @@ pub async fn train(
         context,
         rows: None,
         passes,
-        devices,
-        used: Used::default(),
+        counts,
+        devices: Devices::default(),
     };
     run.whole(rows).await?;
     lease.ended = true;
@@ -179,7 +151,7 @@ impl Run {
         self.place(&setup).await?;
         let mut learner = self.family.learner(&setup)?;
         let origin = Origin::of(&self.spec, &setup, &learner, &self.sources.files())?;
-        let mut log = Log {
+        let mut log = History {
             rows,
             last: None,
             since: Instant::now(),
@@ -254,8 +226,7 @@ impl Run {
                 device = Device::Gpu;
             }
         }
-        self.used.placement = Placement { device, work, unit_bytes: 0 };
-        self.used.now.clear();
+        self.devices.place(Placement { device, work, unit_bytes: 0 });
         Ok(())
     }
 
@@ -378,21 +349,14 @@ impl Run {
     }
 
     /// Asks and tells until the optimizer has ended.
-    async fn iterate(&mut self, learner: &mut Learner, origin: &Origin, log: &mut Log) -> Result<Outcome> {
+    async fn iterate(&mut self, learner: &mut Learner, origin: &Origin, log: &mut History) -> Result<Outcome> {
         let frozen = self.entry.fitted().ok_or_else(|| MlError::Internal("rows were not prepared".into()))?.frozen;
         loop {
             let (at, want) = match learner.optimizer.ask() {
                 Ask::Done(outcome) => return Ok(outcome),
                 Ask::Evaluate { at, want } => (at, want),
             };
-            let mut fold = learner.objective.fold(&at, want)?;
-            let mut partial = self.fold(&frozen, fold.clone()).await?;
-            if partial.rows == 0 && fold.sample.is_some_and(|sample| sample.resident) {
-                // Equal rows come or stay out together, so a sample of few distinct rows can be empty.
-                fold.sample = None;
-                partial = self.fold(&frozen, fold).await?;
-            }
-            let evaluation = learner.objective.read(&at, want, &partial)?;
+            let evaluation = self.evaluate(&frozen, learner.objective.as_ref(), &at, want).await?;
             if !matches!(want, Want::Curvature | Want::Candidates { .. }) && !evaluation.value.is_finite() {
                 return Err(MlError::Numeric {
                     reason: format!(
@@ -403,14 +367,39 @@ impl Run {
             }
             if let Some(iteration) = learner.optimizer.tell(evaluation)? {
                 self.runtime.runner.iterated(self.cache.key());
-                log.run.device = self.used.names();
-                self.used.now.clear();
+                log.run.device = self.devices.take_names();
                 log.add(iteration).await?;
             }
             if log.clock.is_due(self.runtime.is_ending()) {
                 log.checkpoint(&self.spec, origin, learner.optimizer.state()).await?;
             }
         }
+    }
+
+    /// What the rows say at a point.
+    async fn evaluate(
+        &mut self,
+        frozen: &Arc<Frozen>,
+        objective: &dyn Objective,
+        at: &[f64],
+        want: Want,
+    ) -> Result<Evaluation> {
+        let mut fold = objective.fold(at, want)?;
+        let mut partial = self.fold(frozen, fold.clone()).await?;
+        if partial.rows == 0 && fold.sample.is_some_and(|sample| sample.resident) {
+            // Equal rows come or stay out together, so a sample of few distinct rows can be empty.
+            fold.sample = None;
+            partial = self.fold(frozen, fold.clone()).await?;
+        }
+        let mut evaluation = objective.read(at, want, &partial)?;
+        if self.devices.single && evaluation.is_doubtful() {
+            debug!("run {}: curvature is near the rounding of single precision, taken again exactly", self.spec.run);
+            self.devices.distrust_curvature();
+            let partial = self.fold(frozen, fold).await?;
+            evaluation = objective.read(at, want, &partial)?;
+        }
+        evaluation.single = self.devices.single;
+        Ok(evaluation)
     }
 
     /// Metrics over the held-out rows; empty when there are none.
@@ -459,30 +448,22 @@ impl Run {
     async fn pass<T: DeserializeOwned>(&mut self, pass: Pass, stage: Stage) -> Result<Vec<(T, u64)>> {
         self.passes.add(1);
         let threads = self.context.session_config().target_partitions();
-        let kernel = if let Pass::Fold(fold) = &pass { Some(discriminant(&fold.kernel)) } else { None };
-        let gathers = matches!(&pass, Pass::Fold(fold) if self.used.gathers(&fold.kernel));
+        let kernel = if let Pass::Fold(fold) = &pass { Some(&fold.kernel) } else { None };
+        let placement = self.devices.of(kernel);
+        let gathered = kernel.filter(|kernel| self.devices.gathers(kernel)).map(discriminant);
         let partitions = match stage {
             Stage::Sharded(_, shards) => (shards as usize).clamp(1, threads),
-            _ if self.entry.loaded() && gathers => 1,
+            _ if self.entry.loaded() && gathered.is_some() => 1,
             _ if self.entry.loaded() => self.entry.len().clamp(1, threads),
             _ => threads,
         };
         let cache = Arc::new(self.cache.next_pass(stage, partitions));
-        let plan = Arc::new(self.gradient.next_pass(cache, pass).placed(self.used.placement.clone()));
+        let plan = Arc::new(self.gradient.next_pass(cache, pass).placed(placement));
         let batches = self.runtime.runner.run(plan, Arc::clone(&self.context)).await?;
         for one in spent(&batches)? {
-            self.devices.add(&one);
+            self.counts.add(&one);
         }
-        for done in ran(&batches) {
-            let on_gpu = done.device.starts_with("gpu");
-            if on_gpu {
-                self.used.gpus.insert(done.device.clone());
-            } else if let (true, Some(kernel)) = (gathers, kernel) {
-                self.used.refused.push(kernel);
-            }
-            self.used.now.insert(done.device);
-            self.used.warnings.extend(done.warning);
-        }
+        self.devices.ran(ran(&batches), gathered);
         results(&batches)
     }
 
@@ -502,118 +483,6 @@ impl Run {
             device: self.runtime.devices.cpu().name().into(),
             artifact: None,
         }
-    }
-
-    /// What follows from rows that repeat, where rows are told apart by their content.
-    fn repeats(&self, setup: &Setup, frozen: &Frozen) -> Option<String> {
-        let profile = self.entry.fitted()?.profile;
-        let different = profile.repeats.different(profile.rows);
-        let (held, sharded) = (matches!(frozen.split, SplitRule::Hash(_)), self.spec.shards().is_some_and(|n| n > 1));
-        if different * 4 > profile.rows || !(held || sharded) {
-            return None;
-        }
-        let mut text =
-            format!("rows repeat: about {different} of {} differ, and equal rows stay together", profile.rows);
-        if held {
-            let share = setup.moments.eval_rows;
-            text += &format!(
-                "; the {share} rows held out by hash say little about new rows: use SPLIT BY a column of yours, or SPLIT NONE"
-            );
-        }
-        if sharded {
-            text += "; the shards of the network see different data: shards = 1 puts all rows into one";
-        }
-        Some(text)
-    }
-
-    fn warnings(&self, setup: &Setup, frozen: &Frozen, outcome: &Outcome) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let constant: Vec<&str> = setup
-            .layout
-            .spans()
-            .zip(&frozen.transform.features)
-            .filter(|(span, _)| !span.categorical && setup.moments.variance[span.offset] == 0.0)
-            .map(|(_, feature)| feature.name.as_str())
-            .collect();
-        if !constant.is_empty() {
-            warnings.push(format!("constant in the training rows, hence of no use: {}", constant.join(", ")));
-        }
-        warnings.extend(self.repeats(setup, frozen));
-        if !outcome.converged {
-            warnings.push(format!("not converged after {} iterations: {}", outcome.iterations, outcome.reason));
-        }
-        if !self.used.gpus.is_empty() {
-            let names = self.used.gpus.iter().cloned().collect::<Vec<_>>().join(", ");
-            warnings.push(format!("computed in single precision on {names}: another device gives other last digits"));
-        }
-        warnings.extend(self.used.warnings.iter().cloned());
-        if self.spec.volatile {
-            warnings.push("the training query has a volatile function, or a LIMIT without ORDER BY: training again may give another model".into());
-        }
-        warnings
-    }
-}
-
-/// The iterations so far, and where their rows go. The latest row waits, since the last carries the model.
-struct Log {
-    rows: Sender<datafusion::error::Result<RecordBatch>>,
-    last: Option<ReportRow>,
-    since: Instant,
-    iterations: Vec<IterationRecord>,
-    run: ReportRow,
-    clock: Clock,
-}
-
-impl Log {
-    /// Goes on where a checkpoint was taken.
-    fn go_on(&mut self, checkpoint: Checkpoint) {
-        let duration_ms = checkpoint.iterations.last().map_or(0.0, |record| record.duration_ms);
-        self.last = checkpoint.last.map(|iteration| ReportRow { iteration, duration_ms, ..self.run.clone() });
-        self.iterations = checkpoint.iterations;
-    }
-
-    /// Sends a checkpoint, in a row of its own.
-    async fn checkpoint(&self, spec: &TrainSpec, origin: &Origin, state: Vec<u8>) -> Result<()> {
-        let checkpoint = Checkpoint {
-            engine_version: spec.engine_version.clone(),
-            origin: origin.clone(),
-            iterations: self.iterations.clone(),
-            last: self.last.as_ref().map(|row| row.iteration.clone()),
-            state,
-        };
-        self.give(report::checkpoint(&checkpoint.encode()?)?).await
-    }
-
-    async fn add(&mut self, iteration: Iteration) -> Result<()> {
-        let duration_ms = self.since.elapsed().as_micros() as f64 / 1e3;
-        self.since = Instant::now();
-        self.iterations.push(IterationRecord {
-            iteration: iteration.number,
-            loss: iteration.objective,
-            eval_loss: iteration.eval_loss,
-            learning_rate: iteration.learning_rate,
-            gradient_norm: iteration.gradient_norm,
-            duration_ms,
-        });
-        let row = ReportRow { iteration, duration_ms, ..self.run.clone() };
-        match self.last.replace(row) {
-            Some(row) => self.send(row).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn finish(&mut self, artifact: Vec<u8>) -> Result<()> {
-        let row = self.last.take().unwrap_or_else(|| self.run.clone());
-        self.send(ReportRow { artifact: Some(artifact), ..row }).await
-    }
-
-    async fn send(&self, row: ReportRow) -> Result<()> {
-        self.give(row.batch()?).await
-    }
-
-    async fn give(&self, batch: RecordBatch) -> Result<()> {
-        // A closed channel means that nobody wants the model any more: the run ends as cancelled.
-        self.rows.send(Ok(batch)).await.map_err(|_| MlError::Numeric { reason: "the statement was cancelled".into() })
     }
 }
 

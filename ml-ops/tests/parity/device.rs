@@ -30,6 +30,13 @@ pub fn seed() -> u64 {
     seed
 }
 
+/// One seed, or as many as SINEW_ROUNDS says: what holds for one draw of random numbers must hold for all.
+pub fn seeds() -> impl Iterator<Item = u64> {
+    let rounds = std::env::var("SINEW_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
+    let first = seed();
+    (0..rounds).map(move |round| first.wrapping_add(round))
+}
+
 /// Shapes around the edges of strips, groups and tiles.
 pub fn shapes() -> Vec<Shape> {
     let shape = |rows, columns, weight, role| Shape { rows, columns, weight, role };

@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
-use super::common::{Data, Naive, Shape, adapted, all_kernels, class_of, counted, fold_for, naive, run};
+use super::common::{Data, Naive, Shape, adapted, all_kernels, fold_for, naive, run};
 use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, UInt8Array, UInt32Array};
 use sinew_ml::backend::Backend;
 use sinew_ml::block::{Block, Column, HASH, LABEL, Label, ROLE, WEIGHT};
-use sinew_ml::fold::{Fold, Kernel, Loss, Sample};
+use sinew_ml::fold::{Fold, Kernel, Sample};
 use sinew_ml::gpu::{Cell, Gpu, GpuBackend, GpuOptions, Refusal};
 use sinew_ml::kernels::Cpu;
 use sinew_ml::partial::Partial;
 
-use super::device::{open, options, seed, shapes};
+use super::device::{open, options, seed, seeds, shapes};
+use super::sizes::Sizes;
 
 /// The reference keeps sums on grids that the random data fit.
 fn close(what: &str, found: f64, (value, size): (f64, f64), tolerance: f64) {
@@ -24,50 +25,18 @@ fn close(what: &str, found: f64, (value, size): (f64, f64), tolerance: f64) {
     );
 }
 
-/// What a sum's terms are made of: single precision rounds margin and label, and a residual is what is left of them. The
-/// sizes of the sums and of both losses over the rows that count, to first order: a residual changes with its margin by its slope.
-fn made_of(fold: &Fold, data: &Data) -> Option<(Vec<f64>, [f64; 2])> {
-    let Kernel::Linear { loss: kind, intercept, weights } = &fold.kernel else { return None };
-    let (mut sizes, mut losses) = (vec![0.0; fold.grids.len()], [0.0; 2]);
-    for i in 0..data.rows {
-        let x = data.x(i);
-        let terms = intercept.abs() + x.iter().zip(weights).map(|(x, w)| (x * w).abs()).sum::<f64>();
-        let (train, held, weight) = counted(fold, data, i);
-        let (residual, value) = match kind {
-            Loss::Squared => (terms + data.value[i].abs(), (terms + data.value[i].abs()).powi(2)),
-            Loss::Logistic => {
-                let margin = intercept + x.iter().zip(weights).map(|(x, w)| x * w).sum::<f64>();
-                let score = 1.0 / (1.0 + (-margin).exp());
-                let y = f64::from(class_of(data.value[i], 2));
-                let residual = (score - y).abs();
-                let value = (-margin.abs()).exp().ln_1p() + margin.max(0.0) - y * margin;
-                (residual + score * (1.0 - score) * terms, value + residual * terms)
-            }
-        };
-        let (weight, held) = (if train { weight } else { 0.0 }, if held { weight } else { 0.0 });
-        losses[0] += weight * value;
-        losses[1] += held * value;
-        sizes[0] += weight * residual;
-        for (sum, x) in sizes[1..].iter_mut().zip(&x) {
-            *sum += weight * residual * x.abs();
-        }
-    }
-    Some((sizes, losses))
-}
-
 fn compare(name: &str, fold: &Fold, data: &Data, found: &Partial, tolerance: f64) {
     let expected: Naive = naive(fold, data);
-    let made = made_of(fold, data);
+    let sizes = Sizes::of(fold, data, &expected);
     assert_eq!((found.rows, found.eval_rows), (expected.rows, expected.eval_rows), "{name}: rows");
-    for (i, (value, size)) in expected.totals.iter().enumerate() {
-        let size = made.as_ref().filter(|_| i % 2 == 1).map_or(*size, |(_, losses)| losses[i / 2]);
+    for (i, ((value, _), size)) in expected.totals.iter().zip(sizes.totals).enumerate() {
         close(&format!("{name}: total {i}"), found.totals.value(i), (*value, size), tolerance);
     }
     let largest = expected.sums.iter().fold(0f64, |a, (_, size)| a.max(*size));
-    for (i, (value, size)) in expected.sums.iter().enumerate() {
-        let size = made.as_ref().map_or(*size, |(sizes, _)| sizes[i]);
+    for (i, (value, _)) in expected.sums.iter().enumerate() {
         // A grid's own rounding, of terms that are small beside it, is no error of the device.
-        let size = size + fold.grids[i].unit() * expected.rows as f64 + 1e-9 * largest;
+        let size = sizes.sums[i] + fold.grids[i].unit() * expected.rows as f64 + 1e-9 * largest;
+        let size = size + sizes.ties[i] / tolerance;
         close(&format!("{name}: sum {i} of {}", expected.sums.len()), found.sums.value(i), (*value, size), tolerance);
     }
 }
@@ -80,9 +49,8 @@ async fn on(gpu: &Gpu, fold: &Fold, blocks: &[Block]) -> Result<Partial, Refusal
 }
 
 async fn every_kernel(gpu: &Gpu, tolerance: f64) {
-    let seed = seed();
     let mut ran = std::collections::BTreeMap::<&str, usize>::new();
-    for shape in shapes() {
+    for (shape, seed) in seeds().flat_map(|seed| shapes().into_iter().map(move |shape| (shape, seed))) {
         let data = Data::random(&shape, seed);
         for (name, kernel) in all_kernels(&data) {
             for sample in [None, Some(Sample::fraction(0.3, 9))] {

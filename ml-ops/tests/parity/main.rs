@@ -18,3 +18,5 @@ mod matrices;
 mod networks;
 #[cfg(feature = "gpu")]
 mod scores;
+#[cfg(feature = "gpu")]
+mod sizes;

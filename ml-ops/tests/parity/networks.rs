@@ -245,3 +245,34 @@ async fn a_device_that_cannot_leaves_the_pass_to_the_processor() -> Result<()> {
     assert_eq!(partial, on_cpu(&fold, &block)?);
     Ok(())
 }
+
+#[tokio::test]
+async fn held_out_rows_are_scored_on_the_device() -> Result<()> {
+    let Some(gpu) = opened(None) else { return Ok(()) };
+    let backend = GpuBackend::new(gpu, Arc::new(Cpu::new()));
+    for weighted in [false, true] {
+        let network = network(&[17, 9], Activation::Tanh, 0);
+        let parameters = network.start(66, 3);
+        let kernel = Kernel::Scores { of: Box::new(Kernel::Network { network, parameters }) };
+        let mut fold = lesson(&self::network(&[], Activation::Relu, 0), &[], Work::Loss)?;
+        (fold.kernel, fold.train) = (kernel, RoleSet::NONE);
+        let (mut blocks, mut expected) = (Vec::new(), Partial::empty(&fold));
+        for rows in [300, 2, 0, 65] {
+            let (mut block, _) = block(rows, 0, weighted, false)?;
+            // Weights of 0 count for nothing.
+            block.weight =
+                block.weight.map(|weights| weights.iter().map(|w| if *w == 2.5 { 0.0 } else { *w }).collect());
+            blocks.push(block);
+        }
+        Cpu::new().fold_blocks(&fold, &blocks, &mut expected)?;
+        let mut found = Partial::empty(&fold);
+        let ran = backend.fold(&fold, &blocks, &mut found).await?;
+        assert!(ran.device.starts_with("gpu (") && ran.warning.is_none() && ran.gpu.calls == 1, "{ran:?}");
+        assert_eq!(found.gathered.rows.len(), expected.gathered.rows.len());
+        assert!(found.gathered.rows.len() > 20);
+        for ((_, found), (_, expected)) in found.gathered.rows.iter().zip(&expected.gathered.rows) {
+            close("label, weight and score", found, expected, 1e-5);
+        }
+    }
+    Ok(())
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::common::{Data, Shape, all_kernels};
-use super::device::{open, options, seed, shapes};
+use super::device::{open, options, seed, seeds, shapes};
 use sinew_ml::backend::Backend;
 use sinew_ml::fold::{Kernel, Layout};
 use sinew_ml::gpu::{Gpu, GpuBackend, GpuOptions};
@@ -65,9 +65,8 @@ fn size(scoring: &Scoring, x: &[f64], k: usize) -> f64 {
 }
 
 async fn every_score(gpu: &Gpu) {
-    let seed = seed();
     let mut ran = std::collections::BTreeMap::<&str, usize>::new();
-    for shape in shapes() {
+    for (shape, seed) in seeds().flat_map(|seed| shapes().into_iter().map(move |shape| (shape, seed))) {
         let data = Data::random(&shape, seed);
         for (name, scoring) in scored(&data) {
             let title = format!("{name} {shape:?}");

@@ -66,8 +66,6 @@ pub struct ScoreExec {
     input: Arc<dyn ExecutionPlan>,
     prediction: Arc<Prediction>,
     names: Vec<String>,
-    /// Columns of the input that are passed on, the first ones.
-    width: usize,
     /// Which columns the arguments are.
     arguments: Vec<usize>,
     place: ScorePlace,
@@ -77,8 +75,8 @@ pub struct ScoreExec {
 }
 
 impl ScoreExec {
-    /// The results of `prediction` under `names`, behind the first `width` columns of the input; `arguments` are the
-    /// columns that the functions take.
+    /// The results of `prediction` under `names`, behind the columns of the input; `arguments` are the columns that the
+    /// functions take.
     ///
     /// # Errors
     /// When the columns are none of the input's.
@@ -86,14 +84,15 @@ impl ScoreExec {
         input: Arc<dyn ExecutionPlan>,
         prediction: Arc<Prediction>,
         names: Vec<String>,
-        (width, arguments): (usize, Vec<usize>),
+        arguments: Vec<usize>,
         place: ScorePlace,
     ) -> Result<Self> {
         let before = input.schema();
-        if width > before.fields().len() || arguments.iter().any(|column| *column >= before.fields().len()) {
+        let width = before.fields().len();
+        if arguments.iter().any(|column| *column >= width) {
             return Err(MlError::Internal("a scoring takes columns that its input does not have".into()).into());
         }
-        let own = before.fields()[..width].iter().cloned();
+        let own = before.fields().iter().cloned();
         let results = names.iter().zip(prediction.types());
         let results = results.map(|(name, data_type)| Arc::new(Field::new(name, data_type.clone(), true)));
         let schema =
@@ -109,7 +108,7 @@ impl ScoreExec {
         let properties = PlanProperties::new(equivalence, partitioning, input.pipeline_behavior(), input.boundedness());
         let (device, metrics) = (place.device.to_string(), ExecutionPlanMetricsSet::new());
         let properties = Arc::new(properties);
-        Ok(Self { input, prediction, names, width, arguments, place, device, metrics, properties })
+        Ok(Self { input, prediction, names, arguments, place, device, metrics, properties })
     }
 
     /// The same with the device as EXPLAIN shows it.
@@ -127,10 +126,9 @@ impl ScoreExec {
         &self.place
     }
 
-    /// Names of the results, columns of the input that are passed on, which of them the arguments are, and the device
-    /// as EXPLAIN shows it.
-    pub fn parts(&self) -> (&[String], usize, &[usize], &str) {
-        (&self.names, self.width, &self.arguments, &self.device)
+    /// Names of the results, which columns the arguments are, and the device as EXPLAIN shows it.
+    pub fn parts(&self) -> (&[String], &[usize], &str) {
+        (&self.names, &self.arguments, &self.device)
     }
 }
 
@@ -184,7 +182,7 @@ async fn scored(group: Group, exec: Arc<ScoreExec>, backend: Arc<dyn Backend>) -
     let mut out = Vec::with_capacity(group.batches.len());
     for ((batch, scores), valid) in group.batches.iter().zip(&scores).zip(&valid) {
         let results = exec.prediction.results(scores, valid.as_ref())?;
-        let columns = batch.columns()[..exec.width].iter().cloned().chain(results).collect();
+        let columns = batch.columns().iter().cloned().chain(results).collect();
         out.push(RecordBatch::try_new(exec.schema(), columns)?);
     }
     Ok((out, ran))
@@ -228,7 +226,6 @@ impl ExecutionPlan for ScoreExec {
 
     fn statistics_from_inputs(&self, input: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
         let mut statistics = input.first().map(|s| s.as_ref().clone()).unwrap_or_default();
-        statistics.column_statistics.resize(self.width, ColumnStatistics::new_unknown());
         let columns = self.schema().fields().len();
         statistics.column_statistics.resize(columns, ColumnStatistics::new_unknown());
         statistics.total_byte_size = Default::default();
@@ -261,8 +258,7 @@ impl ExecutionPlan for ScoreExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = crate::operators::only_child(self.name(), children)?;
         let (prediction, names) = (Arc::clone(&self.prediction), self.names.clone());
-        let columns = (self.width, self.arguments.clone());
-        let same = Self::new(input, prediction, names, columns, self.place.clone())?;
+        let same = Self::new(input, prediction, names, self.arguments.clone(), self.place.clone())?;
         Ok(Arc::new(same.shown(self.device.clone())))
     }
 

@@ -128,14 +128,12 @@ fn alike(calls: &[Expr]) -> bool {
 
 /// Whether two calls can be computed together: one model, the same arguments, one device.
 fn belong(one: &Expr, other: &Expr) -> bool {
-    let parts = |call: &Expr| match call {
-        Expr::ScalarFunction(ScalarFunction { func, args }) => Some((Arc::clone(func), args.clone())),
-        _ => None,
-    };
-    let (Some((f, f_args)), Some((g, g_args))) = (parts(one), parts(other)) else { return false };
-    let (Some((f, f_model)), Some((g, g_model))) = (as_model_function(&f), as_model_function(&g)) else {
+    let (Expr::ScalarFunction(one), Expr::ScalarFunction(other)) = (one, other) else { return false };
+    let (Some((f, f_model)), Some((g, g_model))) = (as_model_function(&one.func), as_model_function(&other.func))
+    else {
         return false;
     };
+    let (f_args, g_args) = (&one.args, &other.args);
     f.device == g.device && f_args == g_args && (Arc::ptr_eq(f_model, g_model) || f_model == g_model)
 }
 

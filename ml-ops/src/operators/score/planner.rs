@@ -63,7 +63,7 @@ impl ExtensionPlanner for ScorePlanner {
         let (input, columns) = as_columns(Arc::clone(input), arguments)?;
         let device = shown(&place, state.config()).await?;
         let (own, all) = (schema.fields().len(), input.schema().fields().len());
-        let score = ScoreExec::new(input, prediction, node.names.clone(), (all, columns), place)?.shown(device);
+        let score = ScoreExec::new(input, prediction, node.names.clone(), columns, place)?.shown(device);
         let output = score.schema();
         if own == all {
             return Ok(Some(Arc::new(score)));

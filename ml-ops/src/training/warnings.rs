@@ -1,0 +1,65 @@
+//! What a training's user should know about its model.
+
+use super::Run;
+use crate::family::Setup;
+use crate::optimizer::Outcome;
+use crate::prepare::Frozen;
+use crate::split::SplitRule;
+
+impl Run {
+    /// What follows from rows that repeat, where rows are told apart by their content.
+    fn repeats(&self, setup: &Setup, frozen: &Frozen) -> Option<String> {
+        let profile = self.entry.fitted()?.profile;
+        let different = profile.repeats.different(profile.rows);
+        let (held, sharded) = (matches!(frozen.split, SplitRule::Hash(_)), self.spec.shards().is_some_and(|n| n > 1));
+        if different * 4 > profile.rows || !(held || sharded) {
+            return None;
+        }
+        let mut text =
+            format!("rows repeat: about {different} of {} differ, and equal rows stay together", profile.rows);
+        if held {
+            let share = setup.moments.eval_rows;
+            text += &format!(
+                "; the {share} rows held out by hash say little about new rows: use SPLIT BY a column of yours, or SPLIT NONE"
+            );
+        }
+        if sharded {
+            text += "; the shards of the network see different data: shards = 1 puts all rows into one";
+        }
+        Some(text)
+    }
+
+    pub(super) fn warnings(&self, setup: &Setup, frozen: &Frozen, outcome: &Outcome) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let constant: Vec<&str> = setup
+            .layout
+            .spans()
+            .zip(&frozen.transform.features)
+            .filter(|(span, _)| !span.categorical && setup.moments.variance[span.offset] == 0.0)
+            .map(|(_, feature)| feature.name.as_str())
+            .collect();
+        if !constant.is_empty() {
+            warnings.push(format!("constant in the training rows, hence of no use: {}", constant.join(", ")));
+        }
+        warnings.extend(self.repeats(setup, frozen));
+        if !outcome.converged {
+            warnings.push(format!("not converged after {} iterations: {}", outcome.iterations, outcome.reason));
+        }
+        if !self.devices.gpus.is_empty() {
+            let names = self.devices.gpus.iter().cloned().collect::<Vec<_>>().join(", ");
+            warnings.push(format!("computed in single precision on {names}: another device gives other last digits"));
+        }
+        if self.devices.exact_curvature {
+            warnings.push(
+                "columns depend on each other so nearly that single precision does not tell them apart: their cross \
+                 products were taken on the CPU"
+                    .into(),
+            );
+        }
+        warnings.extend(self.devices.warnings.iter().cloned());
+        if self.spec.volatile {
+            warnings.push("the training query has a volatile function, or a LIMIT without ORDER BY: training again may give another model".into());
+        }
+        warnings
+    }
+}
