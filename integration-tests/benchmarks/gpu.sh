@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 work="${SINEW_BENCH_DIR:-${TMPDIR:-/tmp}/sinew-bench}"
 mkdir -p "$work"
-cargo build --release --workspace --bins --example gpu_bench
+cargo build --release -p sinew -p sinew-ml --bin sinew --example gpu_bench
 [ -d "$work/venv-gpu" ] || python3 -m venv --system-site-packages "$work/venv-gpu"
 packages=(pyarrow numpy)
 for argument in "$@"; do [ "$argument" != --torch ] || packages+=(torch); done

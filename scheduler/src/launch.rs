@@ -55,7 +55,8 @@ impl TaskLauncher for Launcher {
                 job.clone(),
                 format!(
                     "SINEW-3401: the plan of a task has {bytes} bytes, and a message carries {limit}; \
-                     name fewer files, or put large lists of values into a table"
+                     name fewer files, put large lists of values into a table, or \
+                     predict with a model of fewer parameters (they travel with the plan)"
                 ),
             );
             failed.insert(job);

@@ -1,6 +1,7 @@
 //! What a training's user should know about its model.
 
 use super::Run;
+use crate::device::Device;
 use crate::family::Setup;
 use crate::optimizer::Outcome;
 use crate::prepare::Frozen;
@@ -48,6 +49,13 @@ impl Run {
         if !self.devices.gpus.is_empty() {
             let names = self.devices.gpus.iter().cloned().collect::<Vec<_>>().join(", ");
             warnings.push(format!("computed in single precision on {names}: another device gives other last digits"));
+        }
+        let asked = matches!(self.spec.device, Device::Gpu | Device::Named(_));
+        if asked && self.devices.gpus.is_empty() && self.devices.warnings.is_empty() && !self.devices.exact_curvature {
+            warnings.push(format!(
+                "device = '{}' has no kernels for this training, which the CPU computed (docs/gpu.md says which it has)",
+                self.spec.device
+            ));
         }
         if self.devices.exact_curvature {
             warnings.push(
