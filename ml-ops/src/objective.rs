@@ -79,8 +79,8 @@ pub struct Evaluation {
     pub single: bool,
 }
 
-/// Curvature that comes with the gradient is solved with, and the solution has the error of its sums over this.
-const SOLVABLE: f64 = 1e-3;
+/// Curvature that comes with the gradient is solved with, so an error of its sums counts over this, twice refined.
+const SOLVABLE: f64 = 1e-4;
 /// Other curvature only leads the way; below this, relatively, a direction may curve for the rounding of its sums.
 const LEADS: f64 = 1e-5;
 

@@ -22,6 +22,8 @@ pub struct Partial {
     pub sums: Sums,
     /// The rows a kernel gathers, if it gathers any.
     pub gathered: Gathered,
+    /// Whether sums of single precision are among them, as a GPU has them.
+    pub single: bool,
 }
 
 impl Partial {
@@ -33,6 +35,7 @@ impl Partial {
             totals: Sums::zero(vec![fold.weight_grid, fold.loss_grid, fold.weight_grid, fold.loss_grid]),
             sums: Sums::zero(fold.grids.clone()),
             gathered: Gathered::default(),
+            single: false,
         }
     }
 
@@ -62,6 +65,7 @@ impl Partial {
         self.totals.merge(&other.totals)?;
         self.sums.merge(&other.sums)?;
         self.gathered.merge(other.gathered);
+        self.single |= other.single;
         Ok(())
     }
 

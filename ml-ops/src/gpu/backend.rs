@@ -65,6 +65,7 @@ impl GpuBackend {
             }
         }
         into.gathered.settle();
+        into.single = true;
         (Ok(()), used)
     }
 
@@ -104,6 +105,7 @@ impl Backend for GpuBackend {
                 let done = match taught {
                     Ok(partial) => {
                         into.merge(partial)?;
+                        into.single = true;
                         Ok(())
                     }
                     Err(refusal) => Err(refusal),

@@ -36,6 +36,7 @@ impl Found {
                 *sum += count;
             }
         };
+        into.single = true;
         into.rows += self.rows[0];
         into.eval_rows += self.rows[1];
         add(&mut into.totals, &self.totals);

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::exact::Grid;
 use crate::fold::{Curvature, Fold, Kernel, RoleSet, Sample};
 use crate::linalg::Symmetric;
+use crate::objective::Penalty;
 use crate::partial::Partial;
 
 /// A sample of curvature has this many rows, where its cost allows.
@@ -16,6 +17,8 @@ const ROWS_EACH: u64 = 16;
 const PASSES: u64 = 6;
 /// Multiply-adds that are not worth saving.
 const SMALL: u64 = 200_000_000;
+/// The categories of a feature have all rows when their shares add up to 1 within this.
+const COVERS: f64 = 1e-11;
 /// Makes the curvature sample differ from mini-batches.
 const SALT: u64 = 0x6375_7276_6174_7572;
 
@@ -113,11 +116,11 @@ impl Scaling {
         Ok(products)
     }
 
-    /// Curvature in these coordinates, times `factor`, L2 included.
+    /// Curvature in these coordinates, times `factor`, the L2 part of `penalty` included.
     ///
     /// A column whose curvature the sample missed (a rare category) gets the mean curvature times its
     /// second moment over all rows; a constant column gets 1, so that the matrix stays regular.
-    pub(super) fn curvature(&self, partial: &Partial, factor: f64, l2: &[f64]) -> Result<Symmetric> {
+    pub(super) fn curvature(&self, partial: &Partial, factor: f64, penalty: &Penalty) -> Result<Symmetric> {
         let products = self.cross_products(partial, None)?;
         let sampled = self.curvature_fraction() < 1.0;
         let skip = 1 - self.first();
@@ -137,8 +140,51 @@ impl Scaling {
                 matrix.set(i, i, expected);
             }
         }
-        matrix.add_diagonal(l2);
+        matrix.add_diagonal(&penalty.l2);
+        if partial.single {
+            self.raise_flats(&mut matrix, penalty);
+        }
         Ok(matrix)
+    }
+
+    /// Raises the curvature of directions that are known to be flat, and are not quite in sums of single precision, to
+    /// the largest of the diagonal: a step has no part in them then.
+    pub(super) fn raise_flats(&self, matrix: &mut Symmetric, penalty: &Penalty) {
+        let largest = (0..matrix.size).fold(0.0, |most: f64, i| most.max(matrix.at(i, i)));
+        for flat in self.flats(penalty) {
+            let raise = largest / flat.iter().map(|(_, v)| v * v).sum::<f64>();
+            for (i, a) in &flat {
+                for (j, b) in flat.iter().filter(|(j, _)| j >= i) {
+                    matrix.set(*i, *j, matrix.at(*i, *j) + raise * a * b);
+                }
+            }
+        }
+    }
+
+    /// The directions in which no margin of a training row changes, by the columns' meaning: where every row has one of a
+    /// feature's categories, their indicators add up to the intercept, or to those of another such feature. Each as its
+    /// entries that are not zero. Penalised coordinates have none.
+    fn flats(&self, penalty: &Penalty) -> Vec<Vec<(usize, f64)>> {
+        let free = |j: usize| penalty.l1[j] == 0.0 && penalty.l2[j] == 0.0;
+        let covering = self.layout.spans().filter(|span| {
+            let all: f64 = self.mean[span.offset..span.offset + span.width].iter().sum();
+            span.categorical && (all - 1.0).abs() < COVERS
+        });
+        let entries = covering.map(|span| {
+            let at = |j: usize| (j + self.first(), self.deviation[j]);
+            (span.offset..span.offset + span.width).map(at).filter(|(_, v)| *v > 0.0).collect::<Vec<_>>()
+        });
+        let entries: Vec<Vec<(usize, f64)>> =
+            entries.filter(|entries| !entries.is_empty() && entries.iter().all(|(j, _)| free(*j))).collect();
+        if self.intercept {
+            // Centred, an indicator's coordinates do not reach the intercept.
+            return entries;
+        }
+        let less = |pair: &[Vec<(usize, f64)>]| {
+            let other = pair[1].iter().map(|(j, v)| (*j, -v));
+            pair[0].iter().copied().chain(other).collect()
+        };
+        entries.windows(2).map(less).collect()
     }
 }
 

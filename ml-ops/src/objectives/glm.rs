@@ -100,10 +100,11 @@ impl Objective for Glm {
             rows: partial.rows,
             weight,
             eval_loss: partial.eval_loss(),
+            single: partial.single,
             ..Default::default()
         };
         if want == Want::Curvature {
-            let matrix = self.scaling.curvature(partial, 1.0, &self.penalty.l2)?;
+            let matrix = self.scaling.curvature(partial, 1.0, &self.penalty)?;
             let exact = self.scaling.curvature_fraction() >= 1.0;
             evaluation.eval_loss = None;
             evaluation.curvature = Some(Metric { matrix, repeat: 1, exact });

@@ -74,6 +74,7 @@ impl Objective for LeastSquares {
             gradient,
             rows: partial.rows,
             weight: counted(partial)?,
+            single: partial.single,
             ..Default::default()
         };
         add_l2(&mut evaluation, &self.glm.penalty, at);
@@ -83,6 +84,9 @@ impl Objective for LeastSquares {
             }
         }
         matrix.add_diagonal(&self.glm.penalty.l2);
+        if partial.single {
+            scaling.raise_flats(&mut matrix, &self.glm.penalty);
+        }
         evaluation.curvature = Some(Metric { matrix, repeat: 1, exact: true });
         Ok(evaluation)
     }

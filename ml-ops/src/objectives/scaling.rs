@@ -33,6 +33,8 @@ pub struct Scaling {
     pub(super) bounds: Bounds,
     /// Whether coordinate 0 of the parameters is an intercept.
     pub(super) intercept: bool,
+    /// Means of the columns. `[P]`.
+    pub(super) mean: Vec<f64>,
     /// What is taken off each column: its mean, or 0 without an intercept. `[P]`.
     pub(super) center: Vec<f64>,
     /// Standard deviations; 0 for a constant column. `[P]`.
@@ -78,7 +80,8 @@ impl Scaling {
             })
             .collect();
         let (layout, bounds) = (setup.layout.clone(), bounds.clone());
-        Ok(Self { layout, bounds, intercept, center, deviation, second, rows: moments.rows, seed: setup.seed })
+        let (mean, rows, seed) = (moments.mean.clone(), moments.rows, setup.seed);
+        Ok(Self { layout, bounds, intercept, mean, center, deviation, second, rows, seed })
     }
 
     /// The number of parameters: the layout's width, and one for an intercept.

@@ -94,10 +94,12 @@ impl Objective for Softmax {
             rows: partial.rows,
             weight,
             eval_loss: partial.eval_loss(),
+            single: partial.single,
             ..Default::default()
         };
         if want == Want::Curvature {
-            let matrix = self.scaling.curvature(partial, 1.0 / self.classes as f64, &self.penalty.l2[..width])?;
+            let penalty = Penalty { l1: self.penalty.l1[..width].to_vec(), l2: self.penalty.l2[..width].to_vec() };
+            let matrix = self.scaling.curvature(partial, 1.0 / self.classes as f64, &penalty)?;
             evaluation.eval_loss = None;
             evaluation.curvature = Some(Metric { matrix, repeat: self.classes, exact: false });
         } else {

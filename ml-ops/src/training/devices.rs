@@ -17,8 +17,6 @@ pub(super) struct Devices {
     pub gpus: BTreeSet<String>,
     /// What went wrong with devices.
     pub warnings: BTreeSet<String>,
-    /// Whether a GPU ran kernels of the last pass, so that its sums are those of single precision.
-    pub single: bool,
     /// Whether cross products are left to the CPU, because a GPU's did not say enough.
     pub exact_curvature: bool,
     /// GPUs that ran their first kernels of this run in the last pass.
@@ -62,11 +60,9 @@ impl Devices {
 
     /// What the partitions of a pass report. `kernel` is the one that this process's GPU was to run, if it was.
     pub fn ran(&mut self, partitions: Vec<Ran>, kernel: Option<Discriminant<Kernel>>) {
-        self.single = false;
         self.fresh.clear();
         for done in partitions {
             if done.device.starts_with("gpu") {
-                self.single = true;
                 if self.gpus.insert(done.device.clone()) {
                     self.fresh.push(done.device.clone());
                 }

@@ -391,14 +391,13 @@ impl Run {
             fold.sample = None;
             partial = self.fold(frozen, fold.clone()).await?;
         }
-        let mut evaluation = objective.read(at, want, &partial)?;
-        if self.devices.single && evaluation.is_doubtful() {
+        let evaluation = objective.read(at, want, &partial)?;
+        if evaluation.single && evaluation.is_doubtful() {
             debug!("run {}: curvature is near the rounding of single precision, taken again exactly", self.spec.run);
             self.devices.distrust_curvature();
             let partial = self.fold(frozen, fold).await?;
-            evaluation = objective.read(at, want, &partial)?;
+            return objective.read(at, want, &partial);
         }
-        evaluation.single = self.devices.single;
         Ok(evaluation)
     }
 
