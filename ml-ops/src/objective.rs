@@ -88,7 +88,7 @@ impl Evaluation {
     /// Whether a direction curves so little that sums in single precision do not say how much.
     pub fn is_doubtful(&self) -> bool {
         let floor = if self.gradient.is_empty() { LEADS } else { SOLVABLE };
-        self.curvature.as_ref().is_some_and(|metric| !Cholesky::new(&metric.matrix, floor).is_regular())
+        self.curvature.as_ref().is_some_and(|metric| !Cholesky::is_curved(&metric.matrix, floor))
     }
 }
 
@@ -152,4 +152,28 @@ pub trait Objective: Debug + Send + Sync {
     /// # Errors
     /// When no row counted, or a sum is not finite.
     fn read(&self, at: &[f64], want: Want, partial: &Partial) -> Result<Evaluation>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curvature_near_rounding_is_doubtful() {
+        let doubtful = |correlation: f64, gradient: Vec<f64>| {
+            let mut matrix = Symmetric::zero(2);
+            // A coordinate in other units, and one that is steep, change nothing.
+            [(0, 0, 1e8), (0, 1, 1e2 * correlation), (1, 1, 1e-4)]
+                .into_iter()
+                .for_each(|(i, j, v)| matrix.set(i, j, v));
+            let curvature = Some(Metric { matrix, repeat: 1, exact: true });
+            Evaluation { curvature, gradient, ..Evaluation::default() }.is_doubtful()
+        };
+        for (rest, leads, solves) in [(1e-3, false, false), (5e-5, false, true), (1e-6, true, true)] {
+            let correlation = (1f64 - rest).sqrt();
+            assert_eq!(doubtful(correlation, Vec::new()), leads, "{rest}");
+            assert_eq!(doubtful(correlation, vec![0.0; 2]), solves, "{rest}");
+        }
+        assert!(!Evaluation::default().is_doubtful());
+    }
 }

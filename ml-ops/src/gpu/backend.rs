@@ -37,7 +37,7 @@ impl GpuBackend {
         Ran { warning: Some(warning), gpu, ..ran }
     }
 
-    /// What a network says of the held-out rows, as [`Kernel::Scores`] gathers it.
+    /// What a network says of the held-out rows, as [`Kernel::Scores`] gathers it; the sums of a fold are not taken.
     async fn held(
         &self,
         fold: &Fold,
@@ -45,25 +45,21 @@ impl GpuBackend {
         blocks: &[Block],
         into: &mut Partial,
     ) -> (std::result::Result<(), Refusal>, GpuUse) {
-        let held: Vec<Block> = blocks.iter().map(|block| held_out(fold, block)).filter(|b| b.rows > 0).collect();
         let scoring = Arc::new(Scoring { kernel: network.clone(), layout: fold.layout.clone() });
-        let (found, used) = self.gpu.score_counted(&scoring, &held).await;
-        let found = match found {
-            Ok(found) => found,
-            Err(refusal) => return (Err(refusal), used),
-        };
-        for (block, scores) in held.iter().zip(found) {
-            for i in 0..block.rows {
-                let label = match &block.label {
-                    Label::None => 0.0,
-                    Label::Value(values) => values[i],
-                    Label::Class(classes) => f64::from(classes[i]),
-                };
-                let weight = block.weight.as_ref().map_or(1.0, |weights| weights[i]);
-                let row = [label, weight].into_iter().chain(scores.iter().map(|output| output[i]));
-                into.gathered.rows.push((0, row.collect()));
+        let row = 4 * fold.layout.width() + 16 * scoring.outputs();
+        let (mut rows, mut used) = (Vec::new(), GpuUse::default());
+        for block in blocks {
+            for piece in held_out(fold, block).chunks((HELD_BYTES / row).max(1)) {
+                let piece = block.take(piece);
+                let (found, cost) = self.gpu.score_counted(&scoring, std::slice::from_ref(&piece)).await;
+                used += cost;
+                match found {
+                    Ok(found) => rows.extend(found.iter().flat_map(|scores| gathered(&piece, scores))),
+                    Err(refusal) => return (Err(refusal), used),
+                }
             }
         }
+        into.gathered.rows.extend(rows);
         into.gathered.settle();
         into.single = true;
         (Ok(()), used)
@@ -76,15 +72,30 @@ impl GpuBackend {
 }
 
 /// The rows of a block that a fold holds out, those of some weight.
-fn held_out(fold: &Fold, block: &Block) -> Block {
+fn held_out(fold: &Fold, block: &Block) -> Vec<u32> {
     let held = |i: &u32| {
         let i = *i as usize;
         let role = block.role.as_ref().map_or(ROLE_TRAIN, |roles| roles[i]);
         fold.eval.contains(role) && block.weight.as_ref().is_none_or(|weights| weights[i] != 0.0)
     };
-    block.take(&(0..block.rows as u32).filter(held).collect::<Vec<_>>())
+    (0..block.rows as u32).filter(held).collect()
 }
 
+/// Label, weight and scores of each row.
+fn gathered<'s>(block: &'s Block, scores: &'s Scores) -> impl Iterator<Item = (u64, Vec<f64>)> + 's {
+    (0..block.rows).map(move |i| {
+        let label = match &block.label {
+            Label::None => 0.0,
+            Label::Value(values) => values[i],
+            Label::Class(classes) => f64::from(classes[i]),
+        };
+        let weight = block.weight.as_ref().map_or(1.0, |weights| weights[i]);
+        (0, [label, weight].into_iter().chain(scores.iter().map(|output| output[i])).collect())
+    })
+}
+
+/// Bytes of held-out rows and their scores that are on the way at once.
+const HELD_BYTES: usize = 16 << 20;
 /// Bytes of rows that one call should bring: enough for a submission that is worth its overhead.
 const BATCH_BYTES: usize = 256 << 20;
 

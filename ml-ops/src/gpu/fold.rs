@@ -119,7 +119,7 @@ pub(super) fn fold(worker: &mut Worker, fold: &Fold, blocks: &[Block]) -> Result
     launch(worker, &mut work, &mut known)?;
     let mut uploaded = 0;
     for block in missing {
-        let shape = Shape::of(block, &places);
+        let shape = Shape::of(block, &places, kind);
         let stays = !block.origin.is_unknown();
         let step = worker.residency.piece_rows(shape);
         let (mut pieces, mut whole, mut top_class) = (Vec::new(), stays, None);
@@ -129,7 +129,7 @@ pub(super) fn fold(worker: &mut Worker, fold: &Fold, blocks: &[Block]) -> Result
             let ranges = Ranges::of(block, &places, rows.clone());
             work.check_class(ranges.top_class)?;
             top_class = top_class.max(ranges.top_class);
-            let piece = if whole { worker.keep(block, rows.clone(), &places, &ranges)? } else { None };
+            let piece = if whole { worker.keep(block, rows.clone(), &places, (shape, &ranges))? } else { None };
             match piece {
                 Some(piece) => {
                     pieces.push(piece);
@@ -141,7 +141,7 @@ pub(super) fn fold(worker: &mut Worker, fold: &Fold, blocks: &[Block]) -> Result
                 }
                 None => {
                     launch(worker, &mut work, &mut known)?;
-                    let view = worker.stream(block, rows.clone(), &places, &ranges)?;
+                    let view = worker.stream(block, rows.clone(), &places, (shape, &ranges))?;
                     work.launch(worker, &view)?;
                 }
             }

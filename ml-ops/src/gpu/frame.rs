@@ -13,7 +13,8 @@ pub const MOST_INDICATORS: usize = 16;
 const CLOSE: f64 = 4.0;
 /// Values that are looked at together.
 const STRIP: usize = 8;
-/// A block fits a frame while its values lie within this many times the reach of the frame's first block.
+/// A block fits a frame while its values lie within this many times the reach of the frame's first block, and their mean
+/// within this many times their own from the frame's centre.
 const REACH: f64 = 8.0;
 
 /// Where a dense column comes from.
@@ -112,6 +113,16 @@ impl Range {
         lanes.chain(rest.iter().map(one)).fold(Self::EMPTY, Self::and)
     }
 
+    /// Of the finite ones among some values.
+    fn of_finite(values: &[f64]) -> Self {
+        let all = Self::of(values);
+        if (all.high - all.low).is_finite() && all.sum.is_finite() {
+            return all;
+        }
+        let one = |v: &f64| Self { low: *v, high: *v, sum: *v, count: 1.0 };
+        values.iter().filter(|v| v.is_finite()).map(one).fold(Self::EMPTY, Self::and)
+    }
+
     fn and(self, other: Self) -> Self {
         Self {
             low: self.low.min(other.low),
@@ -179,10 +190,7 @@ impl Ranges {
         });
         let columns = columns.collect();
         let (label, top_class) = match &block.label {
-            Label::Value(v) => {
-                let known: Vec<f64> = v[rows].iter().copied().filter(|v| v.is_finite()).collect();
-                (Range::of(&known), None)
-            }
+            Label::Value(v) => (Range::of_finite(&v[rows]), None),
             Label::Class(v) => {
                 let top = match &block.role {
                     None => v[rows].iter().copied().max(),
@@ -260,8 +268,14 @@ impl Frame {
     /// Whether rows with these ranges keep their digits in this frame.
     pub fn fits(&self, ranges: &Ranges) -> bool {
         let near = |range: &Range, centre: f64, reach: f64| {
-            range.is_empty() || (range.low >= centre - reach * REACH && range.high <= centre + reach * REACH)
+            let inside = range.low >= centre - reach * REACH && range.high <= centre + reach * REACH;
+            // One value has no spread that digits could be lost of.
+            let own = range.reach();
+            range.is_empty() || inside && (own == 0.0 || (range.centre() - centre).abs() <= own * REACH)
         };
+        if !ranges.columns.is_empty() && ranges.columns.len() != self.centre.len() {
+            return false;
+        }
         let columns = ranges.columns.iter().zip(self.centre.iter().zip(&self.scale));
         let mut columns = columns.map(|(range, (centre, scale))| near(range, *centre, 1.0 / scale));
         columns.all(|fits| fits) && near(&ranges.label, self.label, self.reach.max(self.label.abs() * 1e-3))
@@ -302,6 +316,11 @@ mod tests {
         assert!(frame.fits(&Ranges::of(&other, &places, 0..1)));
         let (far, _) = block(vec![5000.0]);
         assert!(!frame.fits(&Ranges::of(&far, &places, 0..1)));
+        // Rows that lie close together off the centre of a wide frame would lose their digits there.
+        let (wide, _) = block(vec![-1e5, 1e5]);
+        let wide = Frame::around(&Ranges::of(&wide, &places, 0..2), &places);
+        let (close, _) = block(vec![40.7, 40.8]);
+        assert!(!wide.fits(&Ranges::of(&close, &places, 0..2)) && wide.fits(&Ranges::of(&other, &places, 0..1)));
     }
 
     #[test]

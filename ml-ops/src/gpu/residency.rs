@@ -7,7 +7,7 @@
 //! A block is uploaded once. A slab goes when nobody has its blocks' arrays any more, or, the least recently used
 //! first, when room is wanted and no pass used it lately. What finds no room streams through two slabs of its own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,13 +41,13 @@ pub struct Shape {
     pub role: bool,
     /// There are hashes.
     pub hash: bool,
-    /// What tells a frame that its rows are bound to from others; 0 for rows that suit any frame around them.
-    pub bound: u64,
+    /// A digest of what its columns mean: of the layout, and for a network of its shifts and scales.
+    pub kind: u64,
 }
 
 impl Shape {
-    /// The shape of a block's rows.
-    pub fn of(block: &Block, places: &Places) -> Self {
+    /// The shape of a block's rows, whose columns have this meaning.
+    pub fn of(block: &Block, places: &Places, kind: u64) -> Self {
         Self {
             cells: places.cells(),
             codes: places.codes.len(),
@@ -55,7 +55,7 @@ impl Shape {
             weight: block.weight.is_some(),
             role: block.role.is_some(),
             hash: block.hash.is_some(),
-            bound: 0,
+            kind,
         }
     }
 
@@ -217,7 +217,8 @@ struct Resident {
 
 /// Everything a device keeps.
 pub struct Residency {
-    slabs: HashMap<u64, Slab>,
+    /// In order, so that the same rows always find the same slab.
+    slabs: BTreeMap<u64, Slab>,
     index: HashMap<(Vec<usize>, u64), Resident>,
     next: u64,
     bytes: u64,
@@ -234,7 +235,7 @@ impl Residency {
     /// Nothing yet, and room for `limit` bytes in slabs of at most `slab_bytes`.
     pub fn new(limit: u64, slab_bytes: u64, cell: Cell) -> Self {
         Self {
-            slabs: HashMap::new(),
+            slabs: BTreeMap::new(),
             index: HashMap::new(),
             next: 0,
             bytes: 0,
@@ -384,9 +385,8 @@ impl Worker {
         block: &Block,
         rows: std::ops::Range<usize>,
         places: &Places,
-        ranges: &Ranges,
+        (shape, ranges): (Shape, &Ranges),
     ) -> Result<Option<Piece>, super::Refusal> {
-        let shape = Shape::of(block, places);
         let room = self.room(shape, ranges, rows.len(), |home| home.frame(shape, ranges, places));
         self.put(room, block, rows, places)
     }
@@ -425,9 +425,8 @@ impl Worker {
         block: &Block,
         rows: std::ops::Range<usize>,
         places: &Places,
-        ranges: &Ranges,
+        (shape, ranges): (Shape, &Ranges),
     ) -> Result<View, super::Refusal> {
-        let shape = Shape::of(block, places);
         let cell = self.residency.cell;
         let submitted = self.submit();
         let mut streams = std::mem::take(&mut self.residency.streams);

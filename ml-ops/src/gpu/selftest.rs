@@ -140,9 +140,10 @@ fn rates(worker: &mut Worker) -> Result<Rates, Refusal> {
 fn resident(worker: &mut Worker, fold: &Fold, block: &Block) -> Result<f64, Refusal> {
     use super::frame::{Places, Ranges};
     use super::kernels::Work;
+    use super::residency::Shape;
     let places = Places::of(&fold.layout);
     let ranges = Ranges::of(block, &places, 0..block.rows);
-    let view = worker.stream(block, 0..block.rows, &places, &ranges)?;
+    let view = worker.stream(block, 0..block.rows, &places, (Shape::of(block, &places, 0), &ranges))?;
     let mut least = f64::MAX;
     for _ in 0..3 {
         let since = Instant::now();

@@ -18,6 +18,23 @@ pub struct Cholesky {
     lower: Vec<f64>,
     /// The factor of `L'L` when the matrix is singular.
     inner: Option<Box<Cholesky>>,
+    /// What the coordinates were multiplied by before; nothing if they were not.
+    scale: Vec<f64>,
+}
+
+/// A direction that curves less than this part of the largest diagonal entry is flat.
+const FLAT: f64 = 1e-10;
+
+/// The matrix in coordinates in which its diagonal is 1, and what they are multiplied by.
+fn unit_diagonal(matrix: &Symmetric) -> (Symmetric, Vec<f64>) {
+    let size = matrix.size;
+    let root = |i: usize| matrix.at(i, i).max(0.0).sqrt();
+    let scale: Vec<f64> = (0..size).map(|i| if root(i) > 0.0 { 1.0 / root(i) } else { 0.0 }).collect();
+    let mut scaled = matrix.clone();
+    for (row, a) in scaled.values.chunks_exact_mut(size.max(1)).zip(&scale) {
+        row.iter_mut().zip(&scale).for_each(|(value, b)| *value *= a * b);
+    }
+    (scaled, scale)
 }
 
 impl Cholesky {
@@ -25,6 +42,23 @@ impl Cholesky {
     ///
     /// A pivot at or below `tolerance` times the largest diagonal entry counts as zero.
     pub fn new(matrix: &Symmetric, tolerance: f64) -> Self {
+        let mut factor = Self::pivoted(matrix, tolerance);
+        let (n, rank) = (factor.size, factor.rank);
+        if rank < n && rank > 0 {
+            let mut inner = Symmetric::zero(rank);
+            for i in 0..n {
+                let row = factor.row(i);
+                for a in 0..rank.min(i + 1) {
+                    add_scaled(&mut inner.values[a * rank..(a + 1) * rank], row[a], row);
+                }
+            }
+            factor.inner = Some(Box::new(Self::new(&inner, 0.0)));
+        }
+        factor
+    }
+
+    /// The factor alone.
+    fn pivoted(matrix: &Symmetric, tolerance: f64) -> Self {
         let n = matrix.size;
         let mut order: Vec<usize> = (0..n).collect();
         let mut left: Vec<f64> = (0..n).map(|i| matrix.at(i, i)).collect();
@@ -64,18 +98,8 @@ impl Cholesky {
             rank += 1;
         }
         let lower: Vec<f64> = lower.chunks(n.max(1)).flat_map(|row| row[..rank].iter().copied()).collect();
-        let mut factor = Self { size: n, rank, order: order.iter().map(|&i| i as u32).collect(), lower, inner: None };
-        if rank < n && rank > 0 {
-            let mut inner = Symmetric::zero(rank);
-            for i in 0..n {
-                let row = factor.row(i);
-                for a in 0..rank.min(i + 1) {
-                    add_scaled(&mut inner.values[a * rank..(a + 1) * rank], row[a], row);
-                }
-            }
-            factor.inner = Some(Box::new(Self::new(&inner, 0.0)));
-        }
-        factor
+        let order = order.iter().map(|&i| i as u32).collect();
+        Self { size: n, rank, order, lower, inner: None, scale: Vec::new() }
     }
 
     /// Factors a matrix that is positive semi-definite up to rounding; a pivot at the level of rounding
@@ -84,15 +108,22 @@ impl Cholesky {
         Self::new(matrix, 1e-13 + matrix.size as f64 * 4e-16)
     }
 
-    /// Factors curvature: a direction that curves less than 1e-10 of the largest entry counts as flat, and solutions
-    /// have no part in it.
+    /// Factors curvature that is to have no part in flat directions: those that curve less than 1e-10 of what they would
+    /// if their coordinates were independent.
     pub fn curved(matrix: &Symmetric) -> Self {
-        Self::new(matrix, 1e-10)
+        let (scaled, scale) = unit_diagonal(matrix);
+        Self { scale, ..Self::new(&scaled, FLAT) }
+    }
+
+    /// Whether every direction curves at least `floor` times what it would if its coordinates were independent.
+    pub fn is_curved(matrix: &Symmetric, floor: f64) -> bool {
+        let (scaled, _) = unit_diagonal(matrix);
+        Self::pivoted(&scaled, floor).is_regular()
     }
 
     /// Factors a matrix after adding as much to a singular one's diagonal as makes it regular.
     pub fn regularised(matrix: &Symmetric) -> Self {
-        let factor = Self::curved(matrix);
+        let factor = Self::new(matrix, FLAT);
         if factor.is_regular() {
             return factor;
         }
@@ -119,6 +150,14 @@ impl Cholesky {
 
     /// The solution of `A x = b`, the shortest one when there are many or none.
     pub fn solve(&self, b: &[f64]) -> Vec<f64> {
+        if self.scale.is_empty() {
+            return self.solve_scaled(b);
+        }
+        let scaled = |v: &[f64]| v.iter().zip(&self.scale).map(|(v, scale)| v * scale).collect::<Vec<_>>();
+        scaled(&self.solve_scaled(&scaled(b)))
+    }
+
+    fn solve_scaled(&self, b: &[f64]) -> Vec<f64> {
         let mut x = vec![0.0; self.size];
         if self.rank == 0 {
             return x;
@@ -192,6 +231,24 @@ mod tests {
         let x = a.times(&(0..12).map(|i| libm::cos(f64::from(i))).collect::<Vec<_>>());
         let solved = factor.solve(&a.times(&x));
         assert!(solved.iter().zip(&x).all(|(s, x)| (s - x).abs() < 1e-7), "{solved:?} {x:?}");
+    }
+
+    #[test]
+    fn one_steep_coordinate_does_not_make_the_others_flat() {
+        // Two columns that are one, a third in units of its own, and one without curvature.
+        let mut a = Symmetric::zero(4);
+        [(0, 0), (0, 1), (1, 1)].into_iter().for_each(|(i, j)| a.set(i, j, 0.25));
+        a.set(2, 2, 1e12);
+        let factor = Cholesky::curved(&a);
+        assert_eq!(factor.rank(), 2);
+        let solved = factor.solve(&[0.5 + 1e-9, 0.5 - 1e-9, 2e12, 1e-9]);
+        for (solved, expected) in solved.iter().zip([1.0, 1.0, 2.0, 0.0]) {
+            assert!((solved - expected).abs() < 1e-12, "{solved} {expected}");
+        }
+        assert!(!Cholesky::is_curved(&a, 1e-10));
+        a.set(0, 1, 0.2);
+        a.set(3, 3, 1e-9);
+        assert!(Cholesky::is_curved(&a, 0.1) && !Cholesky::is_curved(&a, 0.9));
     }
 
     #[test]

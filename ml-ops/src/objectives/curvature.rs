@@ -148,10 +148,10 @@ impl Scaling {
     }
 
     /// Raises the curvature of directions that are known to be flat, and are not quite in sums of single precision, to
-    /// the largest of the diagonal: a step has no part in them then.
+    /// the largest of their diagonal entries: a step has no part in them then.
     pub(super) fn raise_flats(&self, matrix: &mut Symmetric, penalty: &Penalty) {
-        let largest = (0..matrix.size).fold(0.0, |most: f64, i| most.max(matrix.at(i, i)));
         for flat in self.flats(penalty) {
+            let largest = flat.iter().fold(0.0, |most: f64, (i, _)| most.max(matrix.at(*i, *i)));
             let raise = largest / flat.iter().map(|(_, v)| v * v).sum::<f64>();
             for (i, a) in &flat {
                 for (j, b) in flat.iter().filter(|(j, _)| j >= i) {

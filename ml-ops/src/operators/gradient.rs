@@ -245,7 +245,6 @@ async fn compute(
                 debug!("run {run}: {picked} for {rows} rows");
             }
             let backend = picked.backend.as_ref();
-            done.ran.device = backend.name().into();
             let mut waiting = Waiting::default();
             while let Some(batch) = blocks.next().await.transpose()? {
                 tokio::task::yield_now().await;
@@ -268,17 +267,21 @@ async fn compute(
 /// What the calls of a partition's device came to.
 #[derive(Default)]
 struct Done {
-    /// The last device, the first warning, and what all calls cost a GPU.
+    /// The GPU if it did any of them, else the last device; the first warning; and what all calls cost a GPU.
     ran: Ran,
     cpu_calls: u64,
 }
 
 impl Done {
     fn add(&mut self, ran: Ran) {
-        self.cpu_calls += u64::from(!ran.device.starts_with("gpu"));
+        let on_gpu = ran.gpu.calls > 0;
+        self.cpu_calls += u64::from(!on_gpu);
+        // Sums are those of a GPU when some of them are.
+        if on_gpu || self.ran.gpu.calls == 0 {
+            self.ran.device = ran.device;
+        }
         self.ran.gpu += ran.gpu;
         self.ran.warning = self.ran.warning.take().or(ran.warning);
-        self.ran.device = ran.device;
     }
 }
 

@@ -119,9 +119,7 @@ mod tests {
                 let gradient: Vec<f64> = exact.iter().map(|row| dot(row, &off)).collect();
                 let value = dot(&gradient, &off) / 2.0;
                 let curvature = (asked == 1).then(|| Metric { matrix: known.clone(), repeat: 1, exact: true });
-                solver
-                    .tell(Evaluation { value, gradient, curvature, single, ..Default::default() })
-                    .unwrap_or_default();
+                assert!(solver.tell(Evaluation { value, gradient, curvature, single, ..Default::default() }).is_ok());
             };
             let error = outcome.at.iter().zip(truth).fold(0f64, |most, (x, t)| most.max((x - t).abs()));
             assert!(asked == passes && error < near && (single || error > 1e-7), "{asked} {error}");

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::TrainSpec;
+use super::devices::Learnt;
 use crate::error::{MlError, Result};
 use crate::family::{Learner, Setup};
 use crate::model::IterationRecord;
@@ -33,6 +34,8 @@ pub struct Checkpoint {
     pub iterations: Vec<IterationRecord>,
     /// The last of them in full, since its row may not have been sent.
     pub last: Option<Iteration>,
+    /// What the run learnt of its devices.
+    pub devices: Learnt,
     /// The optimizer's state.
     pub state: Vec<u8>,
 }
@@ -170,8 +173,14 @@ mod tests {
     #[test]
     fn every_cut_and_every_flipped_bit_is_noticed() -> Result<()> {
         let origin = Origin { solver: "s".into(), statement: [1; 32], rows: [2; 32] };
-        let whole =
-            Checkpoint { engine_version: "1".into(), origin, iterations: Vec::new(), last: None, state: vec![7; 9] };
+        let whole = Checkpoint {
+            engine_version: "1".into(),
+            origin,
+            iterations: Vec::new(),
+            last: None,
+            devices: Learnt::default(),
+            state: vec![7; 9],
+        };
         let bytes = whole.encode()?;
         assert_eq!(Checkpoint::decode(&bytes)?, whole);
         for at in 0..bytes.len() {

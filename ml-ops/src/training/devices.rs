@@ -3,24 +3,35 @@
 use std::collections::BTreeSet;
 use std::mem::{Discriminant, discriminant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::backend::Ran;
 use crate::device::Device;
 use crate::fold::Kernel;
 use crate::operators::Placement;
 
-/// What is known of the devices of a run.
-#[derive(Default)]
-pub(super) struct Devices {
-    /// Where kernels are to run.
-    pub placement: Placement,
+/// What a run learnt of its devices, as far as it matters to one that goes on from a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Learnt {
     /// GPUs that ran kernels of this run.
     pub gpus: BTreeSet<String>,
     /// What went wrong with devices.
     pub warnings: BTreeSet<String>,
     /// Whether cross products are left to the CPU, because a GPU's did not say enough.
     pub exact_curvature: bool,
+}
+
+/// What is known of the devices of a run.
+#[derive(Default)]
+pub(super) struct Devices {
+    /// Where kernels are to run.
+    pub placement: Placement,
+    /// What is kept in checkpoints.
+    pub learnt: Learnt,
     /// GPUs that ran their first kernels of this run in the last pass.
     fresh: Vec<String>,
+    /// Whether something went wrong in this process.
+    trouble: bool,
     /// Devices that ran kernels since the iteration before.
     now: BTreeSet<String>,
     /// Kernels that the GPU left to the CPU.
@@ -44,7 +55,7 @@ impl Devices {
     }
 
     fn is_exact(&self, kernel: &Kernel) -> bool {
-        self.exact_curvature && matches!(kernel, Kernel::Gram { .. })
+        self.learnt.exact_curvature && matches!(kernel, Kernel::Gram { .. })
     }
 
     /// Whether this process's GPU is to run a kernel: it wants all rows in one call.
@@ -55,7 +66,7 @@ impl Devices {
             Kernel::Linear { .. } | Kernel::Softmax { .. } | Kernel::Gram { .. } | Kernel::Centroids { .. }
         );
         let refused = self.refused.contains(&discriminant(kernel));
-        gpu && known && self.warnings.is_empty() && !refused && !self.is_exact(kernel)
+        gpu && known && !self.trouble && !refused && !self.is_exact(kernel)
     }
 
     /// What the partitions of a pass report. `kernel` is the one that this process's GPU was to run, if it was.
@@ -63,22 +74,23 @@ impl Devices {
         self.fresh.clear();
         for done in partitions {
             if done.device.starts_with("gpu") {
-                if self.gpus.insert(done.device.clone()) {
+                if self.learnt.gpus.insert(done.device.clone()) {
                     self.fresh.push(done.device.clone());
                 }
             } else if let Some(kernel) = kernel {
                 self.refused.push(kernel);
             }
             self.now.insert(done.device);
-            self.warnings.extend(done.warning);
+            self.trouble |= done.warning.is_some();
+            self.learnt.warnings.extend(done.warning);
         }
     }
 
     /// The curvature of the last pass is not used; it is taken on the CPU, now and from now on.
     pub fn distrust_curvature(&mut self) {
-        self.exact_curvature = true;
+        self.learnt.exact_curvature = true;
         for device in self.fresh.drain(..) {
-            self.gpus.remove(&device);
+            self.learnt.gpus.remove(&device);
             self.now.remove(&device);
         }
     }
@@ -86,5 +98,49 @@ impl Devices {
     /// The devices since the last call.
     pub fn take_names(&mut self) -> String {
         std::mem::take(&mut self.now).into_iter().collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fold::Curvature;
+
+    fn kernel() -> Kernel {
+        Kernel::Gram { shift: Vec::new(), scale: Vec::new(), label: None, curvature: Curvature::Weight }
+    }
+
+    fn ran(device: &str, warning: Option<&str>) -> Vec<Ran> {
+        vec![Ran { device: device.into(), warning: warning.map(Into::into), ..Ran::default() }]
+    }
+
+    #[test]
+    fn curvature_that_is_not_trusted_is_the_cpus_from_then_on() {
+        let mut devices = Devices::default();
+        devices.place(Placement { device: Device::Gpu, ..Placement::default() });
+        let gradient = Kernel::Softmax { intercepts: Vec::new(), weights: Vec::new() };
+        devices.ran(ran("gpu (a)", None), Some(discriminant(&kernel())));
+        assert!(devices.gathers(&kernel()) && devices.of(Some(&kernel())).device == Device::Gpu);
+        devices.distrust_curvature();
+        // Nothing of what the GPU did is used.
+        assert!(devices.learnt.gpus.is_empty() && devices.take_names().is_empty());
+        assert!(!devices.gathers(&kernel()) && devices.gathers(&gradient));
+        assert_eq!(devices.of(Some(&kernel())).device, Device::Cpu);
+        assert_eq!(devices.of(Some(&gradient)).device, Device::Gpu);
+        devices.ran(ran("gpu (a)", None), Some(discriminant(&gradient)));
+        devices.ran(ran("gpu (a)", None), Some(discriminant(&kernel())));
+        devices.distrust_curvature();
+        assert!(devices.learnt.gpus.contains("gpu (a)"), "it ran gradients before");
+    }
+
+    #[test]
+    fn what_a_gpu_refuses_or_fails_at_is_left_to_all_threads() {
+        let mut devices = Devices::default();
+        devices.place(Placement { device: Device::Gpu, ..Placement::default() });
+        let gradient = Kernel::Softmax { intercepts: Vec::new(), weights: Vec::new() };
+        devices.ran(ran("cpu (b)", None), Some(discriminant(&kernel())));
+        assert!(!devices.gathers(&kernel()) && devices.gathers(&gradient));
+        devices.ran(ran("cpu (b)", Some("lost")), None);
+        assert!(!devices.gathers(&gradient) && devices.learnt.warnings.contains("lost"));
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::TrainSpec;
 use super::checkpoint::{Checkpoint, Clock, Origin};
+use super::devices::Learnt;
 use super::report::{self, ReportRow};
 use crate::error::{MlError, Result};
 use crate::model::IterationRecord;
@@ -31,12 +32,18 @@ impl History {
     }
 
     /// Sends a checkpoint, in a row of its own.
-    pub async fn checkpoint(&self, spec: &TrainSpec, origin: &Origin, state: Vec<u8>) -> Result<()> {
+    pub async fn checkpoint(
+        &self,
+        spec: &TrainSpec,
+        origin: &Origin,
+        (devices, state): (&Learnt, Vec<u8>),
+    ) -> Result<()> {
         let checkpoint = Checkpoint {
             engine_version: spec.engine_version.clone(),
             origin: origin.clone(),
             iterations: self.iterations.clone(),
             last: self.last.as_ref().map(|row| row.iteration.clone()),
+            devices: devices.clone(),
             state,
         };
         self.give(report::checkpoint(&checkpoint.encode()?)?).await

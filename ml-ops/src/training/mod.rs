@@ -6,7 +6,7 @@
 //! ```
 
 pub mod checkpoint;
-mod devices;
+pub mod devices;
 mod fit;
 mod history;
 pub mod means;
@@ -162,6 +162,7 @@ impl Run {
         if let Some(bytes) = &self.spec.resume {
             let checkpoint = Checkpoint::decode(bytes)?;
             checkpoint.restore(&self.spec, &origin, &mut learner)?;
+            self.devices.learnt = checkpoint.devices.clone();
             log.go_on(checkpoint);
         }
         let outcome = self.iterate(&mut learner, &origin, &mut log).await?;
@@ -367,11 +368,15 @@ impl Run {
             }
             if let Some(iteration) = learner.optimizer.tell(evaluation)? {
                 self.runtime.runner.iterated(self.cache.key());
-                log.run.device = self.devices.take_names();
+                let names = self.devices.take_names();
+                if !names.is_empty() {
+                    log.run.device = names;
+                }
                 log.add(iteration).await?;
             }
             if log.clock.is_due(self.runtime.is_ending()) {
-                log.checkpoint(&self.spec, origin, learner.optimizer.state()).await?;
+                let known = (&self.devices.learnt, learner.optimizer.state());
+                log.checkpoint(&self.spec, origin, known).await?;
             }
         }
     }

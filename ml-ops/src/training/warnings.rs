@@ -46,25 +46,29 @@ impl Run {
         if !outcome.converged {
             warnings.push(format!("not converged after {} iterations: {}", outcome.iterations, outcome.reason));
         }
-        if !self.devices.gpus.is_empty() {
-            let names = self.devices.gpus.iter().cloned().collect::<Vec<_>>().join(", ");
+        if !self.devices.learnt.gpus.is_empty() {
+            let names = self.devices.learnt.gpus.iter().cloned().collect::<Vec<_>>().join(", ");
             warnings.push(format!("computed in single precision on {names}: another device gives other last digits"));
         }
         let asked = matches!(self.spec.device, Device::Gpu | Device::Named(_));
-        if asked && self.devices.gpus.is_empty() && self.devices.warnings.is_empty() && !self.devices.exact_curvature {
+        if asked
+            && self.devices.learnt.gpus.is_empty()
+            && self.devices.learnt.warnings.is_empty()
+            && !self.devices.learnt.exact_curvature
+        {
             warnings.push(format!(
                 "device = '{}' has no kernels for this training, which the CPU computed (docs/gpu.md says which it has)",
                 self.spec.device
             ));
         }
-        if self.devices.exact_curvature {
+        if self.devices.learnt.exact_curvature {
             warnings.push(
                 "columns depend on each other so nearly that single precision does not tell them apart: their cross \
                  products were taken on the CPU"
                     .into(),
             );
         }
-        warnings.extend(self.devices.warnings.iter().cloned());
+        warnings.extend(self.devices.learnt.warnings.iter().cloned());
         if self.spec.volatile {
             warnings.push("the training query has a volatile function, or a LIMIT without ORDER BY: training again may give another model".into());
         }

@@ -5,7 +5,7 @@ use sinew_ml::fold::{Fold, Kernel, Loss};
 
 use super::common::{Data, Naive, class_of, counted};
 
-/// The part of what a difference is taken of that single precision rounds, in units of the tolerance 1e-5.
+/// The part of what a difference is taken of that a format rounds, in units of its tolerance.
 const ROUNDED: f64 = 1.0 / 16.0;
 
 /// The sizes of a fold's sums.
@@ -18,13 +18,15 @@ pub struct Sizes {
     pub ties: Vec<f64>,
 }
 
-/// The largest magnitude of each coordinate.
-fn reach(data: &Data) -> Vec<f64> {
-    let mut reach = vec![0f64; data.layout.width()];
-    for i in 0..data.rows {
-        data.x(i).iter().zip(&mut reach).for_each(|(x, reach)| *reach = reach.max(x.abs()));
-    }
-    reach
+/// The mean of each coordinate, and the largest distance from it: rows are rounded around their means.
+fn spread(data: &Data) -> (Vec<f64>, Vec<f64>) {
+    let width = data.layout.width();
+    let rows: Vec<Vec<f64>> = (0..data.rows).map(|i| data.x(i)).collect();
+    let mean = |j: usize| rows.iter().map(|x| x[j]).sum::<f64>() / rows.len().max(1) as f64;
+    let means: Vec<f64> = (0..width).map(mean).collect();
+    let reach = |j: usize| rows.iter().fold(0f64, |most, x| most.max((x[j] - means[j]).abs()));
+    let reach = (0..width).map(reach).collect();
+    (means, reach)
 }
 
 impl Sizes {
@@ -32,10 +34,10 @@ impl Sizes {
     pub fn of(fold: &Fold, data: &Data, naive: &Naive) -> Self {
         let sums = naive.sums.iter().map(|(_, size)| *size).collect();
         let mut sizes = Self { totals: naive.totals.map(|(_, size)| size), sums, ties: vec![0.0; naive.sums.len()] };
-        let (reach, p) = (reach(data), data.layout.width());
+        let ((mean, reach), p) = (spread(data), data.layout.width());
         // What is rounded of a column that a shift is taken off.
         let moved = |shift: &[f64], scale: &[f64]| -> Vec<f64> {
-            reach.iter().zip(shift).zip(scale).map(|((reach, shift), scale)| (reach + shift.abs()) * scale).collect()
+            (0..p).map(|j| (reach[j] + (shift[j] - mean[j]).abs()) * scale[j]).collect()
         };
         match &fold.kernel {
             Kernel::Linear { loss, intercept, weights } => {

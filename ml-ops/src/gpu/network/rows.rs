@@ -42,7 +42,7 @@ impl Lying {
         let mut hasher = DefaultHasher::new();
         format!("network over {layout:?}").hash(&mut hasher);
         centre.iter().chain(&scale).chain([&label]).for_each(|value| value.to_bits().hash(&mut hasher));
-        Self { places, frame: Arc::new(Frame::fixed(centre, scale, label)), kind: hasher.finish().max(1) }
+        Self { places, frame: Arc::new(Frame::fixed(centre, scale, label)), kind: hasher.finish() }
     }
 
     /// Which coordinates are columns.
@@ -62,7 +62,7 @@ impl Lying {
 
     fn shape(&self, block: &Block) -> Shape {
         let (codes, role, hash) = (0, false, false);
-        Shape { codes, role, hash, bound: self.kind, ..Shape::of(block, &self.places) }
+        Shape { codes, role, hash, ..Shape::of(block, &self.places, self.kind) }
     }
 }
 
