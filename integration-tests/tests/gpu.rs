@@ -64,7 +64,7 @@ const REAL: &[(&str, &str, &str, (bool, bool))] = &[
         (false, true),
     ),
     (
-        "logistic_regression PREDICT long OPTIONS (reg_param = 0.01, elastic_net_param = 0.5)",
+        "logistic_regression PREDICT long OPTIONS (reg_param = 0.01, elastic_net_param = 1.0)",
         "distance > 3 AS long, fare / 11 AS fare, fare / 11 + 1.0 AS same, tip, payment",
         "taxis",
         (true, true),
@@ -154,16 +154,15 @@ async fn agree(session: &Session, cluster: bool) {
         let described = texts(&run(session, &format!("DESCRIBE MODEL gpu{i}")).await.unwrap(), "value").join("\n");
         assert_eq!((described.contains(SINGLE), described.contains(EXACT)), says, "{cluster} {gpu} {described}");
         assert!(!described.contains("gave up") && !described.contains("has no kernels"), "{cluster} {gpu} {described}");
-        metrics_agree(session, &format!("cpu{i}"), from).await;
+        metrics_agree(session, &format!("cpu{i}"), &format!("SELECT {columns} FROM {from}")).await;
     }
 }
 
 /// The metrics of one model over scores of both devices.
-async fn metrics_agree(session: &Session, model: &str, from: &str) {
+async fn metrics_agree(session: &Session, model: &str, query: &str) {
     let mut metrics = Vec::new();
     for device in ["cpu", "gpu"] {
-        let sql =
-            format!("SELECT * FROM ML.EVALUATE(MODEL {model}, (SELECT * FROM {from}), STRUCT('{device}' AS device))");
+        let sql = format!("SELECT * FROM ML.EVALUATE(MODEL {model}, ({query}), STRUCT('{device}' AS device))");
         metrics.push(numbers(&run(session, &sql).await.unwrap_or_else(|e| panic!("{sql}\n{e}"))));
         let plan = texts(&run(session, &format!("EXPLAIN ANALYZE {sql}")).await.unwrap(), "plan").join("\n");
         let there = plan.contains("ScoreExec: scores[") && plan.contains(&format!("device={device}"));
@@ -197,7 +196,7 @@ async fn networks_agree(session: &Session) {
             let batches = evaluated.unwrap_or_else(|e| panic!("{e}"));
             accuracy.push(number(batches[0].column_by_name("accuracy").unwrap().as_ref(), 0));
         }
-        metrics_agree(session, "net_gpu", "digits").await;
+        metrics_agree(session, "net_gpu", "SELECT * FROM digits").await;
         assert!(accuracy[0] > 0.8 && (accuracy[0] - accuracy[1]).abs() < 0.03, "{solver}: {accuracy:?}");
         let described = texts(&run(session, "DESCRIBE MODEL net_gpu").await.unwrap(), "value").join("\n");
         assert!(described.contains(SINGLE), "{described}");
