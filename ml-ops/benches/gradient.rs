@@ -85,6 +85,7 @@ fn report(name: &str, rows: usize, columns: usize, classes: u32, kernel: impl Fn
         weight_grid: grid(1.0),
         loss_grid: grid(1e4),
         grids: vec![grid(1.0); sums],
+        around: None,
     };
     let cpu = Cpu::new();
     for threads in [1, 2] {

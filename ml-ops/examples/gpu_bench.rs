@@ -136,6 +136,7 @@ fn fold_of(case: &Case) -> Result<Fold, Box<dyn Error>> {
         weight_grid: grid,
         loss_grid: grid,
         grids: vec![grid; (case.sums)(case.columns)],
+        around: None,
     })
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{MlError, Result, did_you_mean};
 use crate::families::FAMILIES;
-use crate::fold::{Kernel, Layout};
+use crate::fold::{Around, Kernel, Layout, Spot};
 use crate::objective::Objective;
 use crate::optimizer::{Optimizer, Outcome};
 use crate::params::{ParamSpec, Params};
@@ -129,6 +129,28 @@ pub struct Moments {
     pub label_variance: f64,
     /// Sum of weights in each class.
     pub class_weight: Vec<f64>,
+}
+
+/// Where a column of this mean and variance, between `low` and `high`, lies.
+fn spot(mean: f64, variance: f64, (low, high): (f64, f64)) -> Spot {
+    Spot { mean, deviation: variance.max(0.0).sqrt(), reach: (high - mean).max(mean - low).max(0.0) }
+}
+
+impl Setup {
+    /// Where the rows lie.
+    pub fn around(&self) -> Around {
+        let (moments, bounds) = (&self.moments, &self.bounds);
+        let numeric = self.layout.spans().filter(|span| !span.categorical).map(|span| span.offset);
+        Around {
+            numbers: numeric
+                .map(|j| spot(moments.mean[j], moments.variance[j], (bounds.low[j], bounds.high[j])))
+                .collect(),
+            label: match bounds.label.0 <= bounds.label.1 {
+                true => spot(moments.label_mean, moments.label_variance, bounds.label),
+                false => Spot::default(),
+            },
+        }
+    }
 }
 
 /// Ranges of all rows, for the grids of sums. Vectors are `[P]`; categories range from 0 to 1.

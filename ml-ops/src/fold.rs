@@ -27,6 +27,28 @@ pub struct Fold {
     pub loss_grid: Grid,
     /// Grids of the sums, in the kernel's order.
     pub grids: Vec<Grid>,
+    /// Where the rows lie, for a device that keeps differences. It changes no exact sum.
+    pub around: Option<Around>,
+}
+
+/// Where the rows of a training lie.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Around {
+    /// The numeric features in order.
+    pub numbers: Vec<Spot>,
+    /// The label, if it is a number.
+    pub label: Spot,
+}
+
+/// Where a column lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spot {
+    /// Mean of the training rows.
+    pub mean: f64,
+    /// Standard deviation.
+    pub deviation: f64,
+    /// The largest distance of any row from the mean.
+    pub reach: f64,
 }
 
 /// The arithmetic of a fold. `w` is the row's weight, `x` its features expanded by [`Layout`]

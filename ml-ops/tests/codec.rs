@@ -75,6 +75,7 @@ fn a_step_with_its_parameters() {
         weight_grid: Grid::covering(1.0).unwrap(),
         loss_grid: Grid::covering(1e9).unwrap(),
         grids: vec![Grid::covering(0.7).unwrap(); 5],
+        around: None,
     };
     let frozen = Frozen::new(
         columns(),

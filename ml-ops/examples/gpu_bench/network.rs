@@ -93,6 +93,7 @@ pub async fn steps(gpu: &Gpu, scale: u32, line: &Line) -> Result<(), Box<dyn Err
         weight_grid: grid,
         loss_grid: grid,
         grids: Vec::new(),
+        around: None,
     };
     let blocks = std::slice::from_ref(&block);
     // Parameters are uploaded and read back once for all steps of a pass, so two passes of different lengths tell what

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use super::Refusal;
 use super::frame::{Places, Ranges};
 use super::kernels::Work;
-use super::residency::{Piece, Shape, View};
+use super::residency::{Lies, Piece, Shape, View};
 use super::worker::Worker;
 use crate::block::{Block, Column, Label};
 use crate::exact::Sums;
@@ -106,6 +106,7 @@ pub(super) fn fold(worker: &mut Worker, fold: &Fold, blocks: &[Block]) -> Result
         check(block, &fold.layout, fold.sample.is_some())?;
     }
     worker.residency.sweep();
+    let frame = fold.around.as_ref().map(|around| worker.residency.frame_around(kind, around, &places));
     let (mut known, mut missing) = (Vec::new(), Vec::new());
     for block in blocks.iter().filter(|block| block.rows > 0) {
         match worker.residency.find(block, kind) {
@@ -126,10 +127,14 @@ pub(super) fn fold(worker: &mut Worker, fold: &Fold, blocks: &[Block]) -> Result
         let mut first = 0;
         while first < block.rows {
             let rows = first..(first + if whole { step } else { worker.stream_rows(shape) }).min(block.rows);
-            let ranges = Ranges::of(block, &places, rows.clone());
+            let ranges = match &frame {
+                Some(_) => Ranges { top_class: Ranges::top_class(block, rows.clone()), ..Ranges::none() },
+                None => Ranges::of(block, &places, rows.clone()),
+            };
             work.check_class(ranges.top_class)?;
             top_class = top_class.max(ranges.top_class);
-            let piece = if whole { worker.keep(block, rows.clone(), &places, (shape, &ranges))? } else { None };
+            let lies = frame.as_ref().map_or(Lies::Near(&ranges), Lies::In);
+            let piece = if whole { worker.keep(block, rows.clone(), &places, (shape, lies))? } else { None };
             match piece {
                 Some(piece) => {
                     pieces.push(piece);
@@ -141,7 +146,7 @@ pub(super) fn fold(worker: &mut Worker, fold: &Fold, blocks: &[Block]) -> Result
                 }
                 None => {
                     launch(worker, &mut work, &mut known)?;
-                    let view = worker.stream(block, rows.clone(), &places, (shape, &ranges))?;
+                    let view = worker.stream(block, rows.clone(), &places, (shape, lies))?;
                     work.launch(worker, &view)?;
                 }
             }

@@ -5,12 +5,14 @@
 //! device sums in these coordinates is brought back to those of the fold in double precision.
 
 use crate::block::{Block, Column, Label};
-use crate::fold::{Layout, Span};
+use crate::fold::{Around, Layout, Span, Spot};
 
 /// A categorical feature with at most this many categories becomes indicators.
 pub const MOST_INDICATORS: usize = 16;
 /// Rows lie close together where none is so many times as far from zero as another.
 const CLOSE: f64 = 4.0;
+/// A frame suits rows whose mean lies within this many deviations of its centre.
+const OFF: f64 = 4.0;
 /// Values that are looked at together.
 const STRIP: usize = 8;
 /// A block fits a frame while its values lie within this many times the reach of the frame's first block, and their mean
@@ -178,6 +180,18 @@ impl Ranges {
         self
     }
 
+    /// The largest class of some rows of a block, if its label is one; rows that no fold counts are left out.
+    pub fn top_class(block: &Block, rows: std::ops::Range<usize>) -> Option<u32> {
+        let Label::Class(classes) = &block.label else { return None };
+        match &block.role {
+            None => classes[rows].iter().copied().max(),
+            Some(role) => {
+                let counted = classes[rows.clone()].iter().zip(&role[rows]).filter(|(_, role)| **role < 64);
+                counted.map(|(class, _)| *class).max()
+            }
+        }
+    }
+
     /// The ranges of some rows of a block.
     pub fn of(block: &Block, places: &Places, rows: std::ops::Range<usize>) -> Self {
         let columns = places.dense.iter().map(|source| match *source {
@@ -189,19 +203,10 @@ impl Ranges {
             },
         });
         let columns = columns.collect();
-        let (label, top_class) = match &block.label {
-            Label::Value(v) => (Range::of_finite(&v[rows]), None),
-            Label::Class(v) => {
-                let top = match &block.role {
-                    None => v[rows].iter().copied().max(),
-                    Some(role) => {
-                        let counted = v[rows.clone()].iter().zip(&role[rows]).filter(|(_, role)| **role < 64);
-                        counted.map(|(class, _)| *class).max()
-                    }
-                };
-                (Range::EMPTY, top)
-            }
-            Label::None => (Range::EMPTY, None),
+        let top_class = Self::top_class(block, rows.clone());
+        let label = match &block.label {
+            Label::Value(v) => Range::of_finite(&v[rows]),
+            Label::Class(_) | Label::None => Range::EMPTY,
         };
         Self { columns, label, top_class }
     }
@@ -233,6 +238,37 @@ impl Frame {
     /// A frame with this centre and scale of every dense column, and this centre of the label.
     pub fn fixed(centre: Vec<f64>, scale: Vec<f64>, label: f64) -> Self {
         Self { centre, scale, label, reach: 0.0 }
+    }
+
+    /// The frame around the rows of a training.
+    pub fn around_all(around: &Around, places: &Places) -> Self {
+        let mut spots = around.numbers.iter();
+        let (mut centre, mut scale) = (Vec::with_capacity(places.dense.len()), Vec::with_capacity(places.dense.len()));
+        for source in &places.dense {
+            let spot = match source {
+                Source::Number { .. } => spots.next().copied().unwrap_or_default(),
+                Source::Indicator { .. } => Spot { mean: 0.0, deviation: 1.0, reach: 0.5 },
+            };
+            centre.push(spot.mean);
+            scale.push(unit(spot.reach));
+        }
+        Self { centre, scale, label: around.label.mean, reach: around.label.reach }
+    }
+
+    /// Whether rows that lie there keep their digits in this frame: it was made for the same rows, or for others of the
+    /// same table.
+    pub fn suits(&self, around: &Around, places: &Places) -> bool {
+        let close = |spot: &Spot, centre: f64, reach: f64| {
+            spot.reach <= reach * REACH && (centre - spot.mean).abs() <= OFF * spot.deviation
+        };
+        let numbers = places.dense.iter().zip(self.centre.iter().zip(&self.scale));
+        let mut numbers = numbers.filter(|(source, _)| matches!(source, Source::Number { .. }));
+        let mut spots = around.numbers.iter();
+        let all = numbers.by_ref().all(|(_, (centre, scale))| {
+            spots.next().is_some_and(|spot| *centre == spot.mean || close(spot, *centre, 1.0 / scale))
+        });
+        let label = self.label == around.label.mean || close(&around.label, self.label, self.reach);
+        all && self.centre.len() == places.dense.len() && label
     }
 
     /// A frame around some rows.

@@ -18,6 +18,7 @@ use super::ingest::Packed;
 use super::shaders::Cell;
 use super::worker::{Part, Worker};
 use crate::block::{Block, Label, Origin};
+use crate::fold::Around;
 
 /// Rows of a piece begin at a multiple of this, so that every offset suits every device.
 pub const ALIGN: usize = 64;
@@ -63,6 +64,24 @@ impl Shape {
     pub fn row_bytes(&self, cell: Cell) -> usize {
         let single = 1 + self.codes + usize::from(self.weight) + usize::from(self.role) + usize::from(self.hash);
         4 * self.cells * cell.bytes() + 4 * single
+    }
+}
+
+/// Which frame rows are written in.
+#[derive(Clone, Copy)]
+pub enum Lies<'f> {
+    /// In this one.
+    In(&'f Arc<Frame>),
+    /// In any that keeps their digits.
+    Near(&'f Ranges),
+}
+
+impl Lies<'_> {
+    fn suit(self, frame: &Arc<Frame>) -> bool {
+        match self {
+            Self::In(own) => Arc::ptr_eq(own, frame) || own == frame,
+            Self::Near(ranges) => frame.fits(ranges),
+        }
     }
 }
 
@@ -324,23 +343,29 @@ impl Residency {
         Some(self.slabs.get(&piece.slab)?.view(piece.first, piece.rows, self.cell))
     }
 
-    fn frame(&self, shape: Shape, ranges: &Ranges, places: &Places) -> Arc<Frame> {
-        let known = self.slabs.values().find(|slab| slab.shape == shape && slab.frame.fits(ranges));
-        known.map_or_else(|| Arc::new(Frame::around(ranges, places)), |slab| Arc::clone(&slab.frame))
+    /// The frame of the rows of a training: one in which rows of this kind lie already, if it suits them.
+    pub fn frame_around(&self, kind: u64, around: &Around, places: &Places) -> Arc<Frame> {
+        let known = self.slabs.values().filter(|slab| slab.shape.kind == kind).map(|slab| &slab.frame);
+        let suits = known.into_iter().find(|frame| frame.suits(around, places)).map(Arc::clone);
+        suits.unwrap_or_else(|| Arc::new(Frame::around_all(around, places)))
+    }
+
+    fn frame(&self, shape: Shape, lies: Lies<'_>, places: &Places) -> Arc<Frame> {
+        match lies {
+            Lies::In(frame) => Arc::clone(frame),
+            Lies::Near(ranges) => {
+                let known = self.slabs.values().find(|slab| slab.shape == shape && slab.frame.fits(ranges));
+                known.map_or_else(|| Arc::new(Frame::around(ranges, places)), |slab| Arc::clone(&slab.frame))
+            }
+        }
     }
 }
 
 impl Worker {
-    /// A slab with room for rows of these ranges, and their first row; `None` where there is no room.
-    fn room(
-        &mut self,
-        shape: Shape,
-        ranges: &Ranges,
-        rows: usize,
-        frame: impl FnOnce(&Residency) -> Arc<Frame>,
-    ) -> Option<(u64, usize)> {
+    /// A slab with room for rows that lie so, and their first row; `None` where there is no room.
+    fn room(&mut self, shape: Shape, lies: Lies<'_>, rows: usize, places: &Places) -> Option<(u64, usize)> {
         let home = &mut self.residency;
-        let fits = |slab: &Slab| slab.shape == shape && slab.used + rows <= slab.capacity && slab.frame.fits(ranges);
+        let fits = |slab: &Slab| slab.shape == shape && slab.used + rows <= slab.capacity && lies.suit(&slab.frame);
         if let Some((id, slab)) = home.slabs.iter_mut().find(|(_, slab)| fits(slab)) {
             let first = slab.used;
             slab.used = (slab.used + rows).next_multiple_of(ALIGN);
@@ -368,7 +393,7 @@ impl Worker {
             home.index.retain(|_, resident| resident.pieces.iter().all(|piece| piece.slab != oldest));
             self.shared.stats.evictions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
-        let frame = frame(home);
+        let frame = home.frame(shape, lies, places);
         let (cell, id) = (home.cell, home.next);
         let mut slab = Slab::new(self, shape, frame, (size as usize / row).max(rows), cell);
         slab.used = rows.next_multiple_of(ALIGN);
@@ -385,32 +410,9 @@ impl Worker {
         block: &Block,
         rows: std::ops::Range<usize>,
         places: &Places,
-        (shape, ranges): (Shape, &Ranges),
+        (shape, lies): (Shape, Lies<'_>),
     ) -> Result<Option<Piece>, super::Refusal> {
-        let room = self.room(shape, ranges, rows.len(), |home| home.frame(shape, ranges, places));
-        self.put(room, block, rows, places)
-    }
-
-    /// Uploads some rows to stay in the frame that their shape is bound to.
-    pub(super) fn keep_bound(
-        &mut self,
-        block: &Block,
-        rows: std::ops::Range<usize>,
-        places: &Places,
-        (shape, frame): (Shape, &Arc<Frame>),
-    ) -> Result<Option<Piece>, super::Refusal> {
-        let room = self.room(shape, &Ranges::none(), rows.len(), |_| Arc::clone(frame));
-        self.put(room, block, rows, places)
-    }
-
-    fn put(
-        &mut self,
-        room: Option<(u64, usize)>,
-        block: &Block,
-        rows: std::ops::Range<usize>,
-        places: &Places,
-    ) -> Result<Option<Piece>, super::Refusal> {
-        let Some((id, first)) = room else { return Ok(None) };
+        let Some((id, first)) = self.room(shape, lies, rows.len(), places) else { return Ok(None) };
         let cell = self.residency.cell;
         let Some(slab) = self.residency.slabs.get(&id).cloned() else { return Ok(None) };
         let packed = super::ingest::pack(block, rows.clone(), places, &slab.frame, cell);
@@ -425,7 +427,7 @@ impl Worker {
         block: &Block,
         rows: std::ops::Range<usize>,
         places: &Places,
-        (shape, ranges): (Shape, &Ranges),
+        (shape, lies): (Shape, Lies<'_>),
     ) -> Result<View, super::Refusal> {
         let cell = self.residency.cell;
         let submitted = self.submit();
@@ -434,7 +436,7 @@ impl Worker {
             *last = Some(submitted);
         }
         streams.retain(|(slab, _)| slab.shape == shape && slab.capacity >= rows.len());
-        let frame = self.residency.frame(shape, ranges, places);
+        let frame = self.residency.frame(shape, lies, places);
         let mut slab = if streams.len() >= 2 {
             let (slab, used) = streams.remove(0);
             // Rows of the slab before this one may still be under way; those of this one must be done, or what

@@ -77,6 +77,7 @@ fn of(kernel: Kernel, columns: usize, sums: usize, bound: f64) -> Result<Fold, R
         weight_grid: grid,
         loss_grid: grid,
         grids: vec![grid; sums],
+        around: None,
     })
 }
 
@@ -140,10 +141,10 @@ fn rates(worker: &mut Worker) -> Result<Rates, Refusal> {
 fn resident(worker: &mut Worker, fold: &Fold, block: &Block) -> Result<f64, Refusal> {
     use super::frame::{Places, Ranges};
     use super::kernels::Work;
-    use super::residency::Shape;
+    use super::residency::{Lies, Shape};
     let places = Places::of(&fold.layout);
     let ranges = Ranges::of(block, &places, 0..block.rows);
-    let view = worker.stream(block, 0..block.rows, &places, (Shape::of(block, &places, 0), &ranges))?;
+    let view = worker.stream(block, 0..block.rows, &places, (Shape::of(block, &places, 0), Lies::Near(&ranges)))?;
     let mut least = f64::MAX;
     for _ in 0..3 {
         let since = Instant::now();

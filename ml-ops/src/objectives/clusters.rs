@@ -108,6 +108,7 @@ impl Objective for Clusters {
             weight_grid: Grid::covering(self.weight)?,
             loss_grid: Grid::covering(self.weight * self.farthest(at))?,
             grids,
+            around: None,
         })
     }
 

@@ -82,6 +82,7 @@ impl Scaling {
             weight_grid: Grid::covering(self.bounds.weight)?,
             loss_grid: Grid::covering(0.0)?,
             grids: vec![Grid::covering(most)?; size * (size + 1) / 2],
+            around: None,
         })
     }
 

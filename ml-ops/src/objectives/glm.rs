@@ -48,6 +48,7 @@ impl Glm {
             weight_grid: Grid::covering(bounds.weight)?,
             loss_grid: Grid::covering(bounds.weight * loss)?,
             grids: self.scaling.gradient_grids(bounds.weight * residual)?,
+            around: None,
         })
     }
 }

@@ -100,6 +100,7 @@ impl Objective for NetworkLoss {
             weight_grid: Grid::covering(self.largest)?,
             loss_grid: Grid::covering(0.0)?,
             grids: Vec::new(),
+            around: None,
         })
     }
 

@@ -59,6 +59,7 @@ impl Softmax {
             weight_grid: Grid::covering(bounds.weight)?,
             loss_grid: Grid::covering(bounds.weight * loss)?,
             grids: self.scaling.gradient_grids(bounds.weight * SLACK)?.repeat(self.classes),
+            around: None,
         })
     }
 }

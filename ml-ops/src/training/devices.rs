@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Ran;
 use crate::device::Device;
-use crate::fold::Kernel;
+use crate::fold::{Around, Kernel};
 use crate::operators::Placement;
 
 /// What a run learnt of its devices, as far as it matters to one that goes on from a checkpoint.
@@ -25,7 +25,9 @@ pub struct Learnt {
 #[derive(Default)]
 pub(super) struct Devices {
     /// Where kernels are to run.
-    pub placement: Placement,
+    placement: Placement,
+    /// Where the rows lie.
+    around: Around,
     /// What is kept in checkpoints.
     pub learnt: Learnt,
     /// GPUs that ran their first kernels of this run in the last pass.
@@ -38,10 +40,15 @@ pub(super) struct Devices {
     refused: Vec<Discriminant<Kernel>>,
 }
 
+/// Whether a GPU keeps the rows of a kernel's folds.
+fn keeps_rows(kernel: &Kernel) -> bool {
+    matches!(kernel, Kernel::Linear { .. } | Kernel::Softmax { .. } | Kernel::Gram { .. } | Kernel::Centroids { .. })
+}
+
 impl Devices {
-    /// Where kernels run from now on.
-    pub fn place(&mut self, placement: Placement) {
-        self.placement = placement;
+    /// Where kernels run from now on, over rows that lie so.
+    pub fn place(&mut self, placement: Placement, around: Around) {
+        (self.placement, self.around) = (placement, around);
         self.now.clear();
     }
 
@@ -54,6 +61,12 @@ impl Devices {
         placement
     }
 
+    /// Where the rows of a fold lie, if a device may be asked for it.
+    pub fn around(&self, kernel: &Kernel) -> Option<Around> {
+        let asks = self.placement.device != Device::Cpu && keeps_rows(kernel) && !self.is_exact(kernel);
+        asks.then(|| self.around.clone())
+    }
+
     fn is_exact(&self, kernel: &Kernel) -> bool {
         self.learnt.exact_curvature && matches!(kernel, Kernel::Gram { .. })
     }
@@ -61,12 +74,8 @@ impl Devices {
     /// Whether this process's GPU is to run a kernel: it wants all rows in one call.
     pub fn gathers(&self, kernel: &Kernel) -> bool {
         let gpu = matches!(self.placement.device, Device::Gpu | Device::Named(_));
-        let known = matches!(
-            kernel,
-            Kernel::Linear { .. } | Kernel::Softmax { .. } | Kernel::Gram { .. } | Kernel::Centroids { .. }
-        );
         let refused = self.refused.contains(&discriminant(kernel));
-        gpu && known && !self.trouble && !refused && !self.is_exact(kernel)
+        gpu && keeps_rows(kernel) && !self.trouble && !refused && !self.is_exact(kernel)
     }
 
     /// What the partitions of a pass report. `kernel` is the one that this process's GPU was to run, if it was.
@@ -117,7 +126,7 @@ mod tests {
     #[test]
     fn curvature_that_is_not_trusted_is_the_cpus_from_then_on() {
         let mut devices = Devices::default();
-        devices.place(Placement { device: Device::Gpu, ..Placement::default() });
+        devices.place(Placement { device: Device::Gpu, ..Placement::default() }, Around::default());
         let gradient = Kernel::Softmax { intercepts: Vec::new(), weights: Vec::new() };
         devices.ran(ran("gpu (a)", None), Some(discriminant(&kernel())));
         assert!(devices.gathers(&kernel()) && devices.of(Some(&kernel())).device == Device::Gpu);
@@ -136,7 +145,7 @@ mod tests {
     #[test]
     fn what_a_gpu_refuses_or_fails_at_is_left_to_all_threads() {
         let mut devices = Devices::default();
-        devices.place(Placement { device: Device::Gpu, ..Placement::default() });
+        devices.place(Placement { device: Device::Gpu, ..Placement::default() }, Around::default());
         let gradient = Kernel::Softmax { intercepts: Vec::new(), weights: Vec::new() };
         devices.ran(ran("cpu (b)", None), Some(discriminant(&kernel())));
         assert!(!devices.gathers(&kernel()) && devices.gathers(&gradient));

@@ -174,6 +174,7 @@ pub fn moments_fold(transform: &FittedTransform, bounds: &Bounds) -> Result<Fold
         weight_grid: Grid::covering(w)?,
         loss_grid: Grid::covering(0.0)?,
         grids,
+        around: None,
     })
 }
 

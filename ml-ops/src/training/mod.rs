@@ -227,7 +227,7 @@ impl Run {
                 device = Device::Gpu;
             }
         }
-        self.devices.place(Placement { device, work, unit_bytes: 0 });
+        self.devices.place(Placement { device, work, unit_bytes: 0 }, setup.around());
         Ok(())
     }
 
@@ -390,6 +390,7 @@ impl Run {
         want: Want,
     ) -> Result<Evaluation> {
         let mut fold = objective.fold(at, want)?;
+        fold.around = self.devices.around(&fold.kernel);
         let mut partial = self.fold(frozen, fold.clone()).await?;
         if partial.rows == 0 && fold.sample.is_some_and(|sample| sample.resident) {
             // Equal rows come or stay out together, so a sample of few distinct rows can be empty.

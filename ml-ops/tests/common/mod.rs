@@ -5,7 +5,7 @@
 use datafusion::arrow::buffer::ScalarBuffer;
 use sinew_ml::block::{Block, Column, Label};
 use sinew_ml::exact::Grid;
-use sinew_ml::fold::{Curvature, Fold, Kernel, Layout, Loss, RoleSet, mix, uniform};
+use sinew_ml::fold::{Around, Curvature, Fold, Kernel, Layout, Loss, RoleSet, Spot, mix, uniform};
 use sinew_ml::kernels::Cpu;
 use sinew_ml::partial::Partial;
 
@@ -165,6 +165,19 @@ impl Data {
             .collect()
     }
 
+    /// Where the rows lie.
+    #[allow(dead_code, reason = "tests of a GPU ask")]
+    pub fn around(&self) -> Around {
+        let spot = |values: &[f64]| {
+            let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+            let square = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / values.len().max(1) as f64;
+            let reach = values.iter().fold(0f64, |most, v| most.max((v - mean).abs()));
+            Spot { mean, deviation: square.sqrt(), reach }
+        };
+        let numbers = self.numbers.iter().flatten().map(|(values, _)| spot(values)).collect();
+        Around { numbers, label: spot(&self.value) }
+    }
+
     /// Coordinates of row `i`.
     pub fn x(&self, i: usize) -> Vec<f64> {
         let mut x = vec![0.0; self.layout.width()];
@@ -313,6 +326,7 @@ pub fn fold_for(data: &Data, kernel: Kernel) -> Fold {
         weight_grid: grid(3.0),
         loss_grid: grid(1e6),
         grids,
+        around: None,
     }
 }
 

@@ -7,6 +7,7 @@ use super::common::{Data, Naive, Shape, adapted, all_kernels, fold_for, naive, r
 use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, UInt8Array, UInt32Array};
 use sinew_ml::backend::Backend;
 use sinew_ml::block::{Block, Column, HASH, LABEL, Label, ROLE, WEIGHT};
+use sinew_ml::exact::Grid;
 use sinew_ml::fold::{Fold, Kernel, Sample};
 use sinew_ml::gpu::{Cell, Gpu, GpuBackend, GpuOptions, Refusal};
 use sinew_ml::kernels::Cpu;
@@ -58,6 +59,8 @@ async fn every_kernel(gpu: &Gpu, tolerance: f64) {
                 fold.sample = sample;
                 let title = format!("{name} {shape:?} sample {}", sample.is_some());
                 for (cuts, sliced) in [(&[][..], false), (&[3, 70, 1500][..], true)] {
+                    // A frame around rows as they come, and one around all that a driver knows.
+                    fold.around = sliced.then(|| data.around());
                     match on(gpu, &fold, &data.blocks(cuts, sliced)).await {
                         Ok(found) => {
                             compare(&title, &fold, &data, &found, tolerance);
@@ -167,9 +170,10 @@ async fn tables_that_are_resident_together_keep_their_own_frames() {
     }
     let tables = [table("ddd"), table("3"), table("dddd"), far, table("2dd")];
     let kept: Vec<Vec<RecordBatch>> = tables.iter().map(|data| batches(data, &[1000])).collect();
-    for (data, kept) in tables.iter().zip(&kept) {
+    for (data, kept, known) in tables.iter().zip(&kept).flat_map(|(d, k)| [(d, k, false), (d, k, true)]) {
         for (name, kernel) in all_kernels(data) {
             let mut fold = fold_for(data, kernel);
+            fold.around = known.then(|| data.around());
             match &mut fold.kernel {
                 // In standardised columns, as trainings have it.
                 Kernel::Gram { shift, scale, label, .. } => {
@@ -192,6 +196,28 @@ async fn tables_that_are_resident_together_keep_their_own_frames() {
             compare(&format!("{name} of {} columns", data.layout.features()), &fold, data, &found, 1e-5);
         }
     }
+}
+
+#[tokio::test]
+async fn rows_in_order_lie_in_one_frame() {
+    let Some(gpu) = open(&options()) else { return };
+    let mut data = Data::random(&Shape { rows: 20_000, columns: "df", weight: false, role: false }, seed());
+    let (times, _) = data.numbers[0].as_mut().unwrap();
+    times.iter_mut().enumerate().for_each(|(i, time)| *time += 1.7e9 + 60.0 * i as f64);
+    let kept = batches(&data, &(1..40).map(|i| 500 * i).collect::<Vec<_>>());
+    let mut fold = squared(&data);
+    if let Kernel::Linear { intercept, weights, .. } = &mut fold.kernel {
+        *intercept = -1.7e9 * weights[0];
+    }
+    fold.grids.iter_mut().for_each(|grid| *grid = Grid::covering(1e17).unwrap());
+    fold.loss_grid = Grid::covering(1e12).unwrap();
+    fold.around = Some(data.around());
+    let found = on(&gpu, &fold, &blocks_of(&kept)).await.unwrap();
+    compare("times", &fold, &data, &found, 1e-5);
+    let stats = gpu.stats();
+    assert_eq!(stats.uploads.load(std::sync::atomic::Ordering::Relaxed), 40);
+    // One slab, of the least size.
+    assert_eq!(stats.resident_bytes.load(std::sync::atomic::Ordering::Relaxed) >> 20, 1);
 }
 
 #[tokio::test]

@@ -138,6 +138,7 @@ fn lesson(network: &Network, parameters: &[f64], work: Work) -> Result<Fold> {
         weight_grid: grid,
         loss_grid: grid,
         grids: Vec::new(),
+        around: None,
     })
 }
 

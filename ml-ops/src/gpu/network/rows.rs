@@ -13,7 +13,7 @@ use wgpu::Buffer;
 use super::super::Refusal;
 use super::super::frame::{Frame, Places};
 use super::super::matrix::{net, padded};
-use super::super::residency::{Piece, Shape};
+use super::super::residency::{Lies, Piece, Shape};
 use super::super::shaders::NetStep;
 use super::super::worker::{Part, Worker};
 use super::device::{GpuDevice, Held};
@@ -277,7 +277,7 @@ fn bring(worker: &mut Worker, block: &Block, lying: &Lying) -> Result<Option<Vec
     let mut pieces = Vec::new();
     for first in (0..block.rows).step_by(step) {
         let rows = first..(first + step).min(block.rows);
-        match worker.keep_bound(block, rows, &lying.places, (shape, &lying.frame))? {
+        match worker.keep(block, rows, &lying.places, (shape, Lies::In(&lying.frame)))? {
             Some(piece) => pieces.push(piece),
             // Pieces that nothing remembers go with the next look around.
             None => return Ok(None),

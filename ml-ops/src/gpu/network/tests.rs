@@ -298,6 +298,7 @@ fn a_device_says_what_it_cannot_do() -> Result<()> {
         weight_grid: grid,
         loss_grid: grid,
         grids: Vec::new(),
+        around: None,
     };
     let stopped = wait(gpu.run(move |worker| {
         worker.caller = std::sync::Weak::new();

@@ -67,6 +67,7 @@ fn run(network: &Network, block: &Block, parameters: &[f64], work: Work) -> Resu
         weight_grid: grid,
         loss_grid: grid,
         grids: Vec::new(),
+        around: None,
     };
     let mut partial = Partial::empty(&fold);
     crate::kernels::Cpu::new().fold_blocks(&fold, std::slice::from_ref(block), &mut partial)?;
