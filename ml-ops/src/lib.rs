@@ -1,5 +1,9 @@
 //! Families of models, what they minimise, and the operators that train them.
 
+// Fixtures that unit tests share with those in `tests/` name the crate as those do.
+#[cfg(test)]
+extern crate self as sinew_ml;
+
 pub mod backend;
 pub mod block;
 pub mod columns;

@@ -9,6 +9,10 @@ mod common;
 mod processor;
 
 #[cfg(feature = "gpu")]
+#[path = "../common/networks.rs"]
+mod fixture;
+
+#[cfg(feature = "gpu")]
 mod device;
 #[cfg(feature = "gpu")]
 mod folds;

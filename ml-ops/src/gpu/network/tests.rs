@@ -17,6 +17,11 @@ use crate::kernels::network::tests::{agree_with_pytorch, noise, reference};
 use crate::kernels::network::{Device, Input, Inputs, Net, Processor, Rows};
 use crate::network::{Activation, Head, Network, Rule, Work, shard_of};
 
+#[path = "../../../tests/common/networks.rs"]
+mod common;
+
+use common::{block, layout, network};
+
 const ACTIVATIONS: [Activation; 4] = [Activation::Relu, Activation::Tanh, Activation::Sigmoid, Activation::Gelu];
 
 fn opened() -> Option<Gpu> {
@@ -138,81 +143,6 @@ fn every_operation_is_that_of_the_processor() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Features of all kinds: categories that become columns and that do not, numbers of both precisions.
-fn layout() -> Layout {
-    Layout::new([Some(40), None, Some(3), None, Some(21)])
-}
-
-fn network(hidden: &[usize], activation: Activation, classes: usize) -> Network {
-    let (head, outputs) = match classes {
-        0 => (Head::Squared { center: 0.4, scale: 1.5 }, 1),
-        k => (Head::Softmax, k),
-    };
-    let number = |j: usize| j == 40 || j == 44;
-    let pick = |other: f64, own: f64| (0..66).map(|j| if number(j) { own } else { other }).collect();
-    Network { shift: pick(0.0, 1.0), scale: pick(1.0, 0.7), hidden: hidden.to_vec(), outputs, activation, head }
-}
-
-/// A shard with training, held-out and dropped rows; with arrays of its own if it may stay on the device.
-fn block(rows: usize, classes: usize, weighted: bool, stays: bool) -> Result<(Block, Option<RecordBatch>)> {
-    let hash = (0..u32::MAX).find(|hash| shard_of(*hash, 8) == 3).unwrap_or(0);
-    let number = |salt: u64| (0..rows).map(|i| noise(i, salt) * 3.0 + 1.0).collect::<Vec<f64>>();
-    let codes = |n: usize, salt: usize| (0..rows).map(|i| ((i * i + salt) % (n + 1)) as u32).collect::<Vec<u32>>();
-    let role = |i: usize| {
-        if i < rows * 3 / 4 {
-            0u8
-        } else if i < rows - 2 {
-            1
-        } else {
-            255
-        }
-    };
-    let class: Vec<u32> = (0..rows).map(|i| (i * 5 % classes.max(1)) as u32).collect();
-    let single: Vec<f32> = number(2).iter().map(|v| *v as f32).collect();
-    let weight: Vec<f64> = (0..rows).map(|i| (i % 3) as f64 + 0.5).collect();
-    let roles: Vec<u8> = (0..rows).map(role).collect();
-    if stays {
-        let label: ArrayRef = match classes {
-            0 => Arc::new(Float64Array::from(number(9))),
-            _ => Arc::new(UInt32Array::from(class)),
-        };
-        let mut columns: Vec<(&str, ArrayRef)> = vec![
-            ("a", Arc::new(UInt32Array::from(codes(40, 1)))),
-            ("b", Arc::new(Float64Array::from(number(1)))),
-            ("c", Arc::new(UInt32Array::from(codes(3, 0)))),
-            ("d", Arc::new(Float32Array::from(single))),
-            ("e", Arc::new(UInt32Array::from(codes(21, 5)))),
-            (LABEL, label),
-            (ROLE, Arc::new(UInt8Array::from(roles))),
-            (HASH, Arc::new(UInt32Array::from(vec![hash; rows]))),
-        ];
-        if weighted {
-            columns.push((WEIGHT, Arc::new(Float64Array::from(weight))));
-        }
-        let batch = RecordBatch::try_from_iter(columns)?;
-        return Ok((Block::from_batch(&batch)?, Some(batch)));
-    }
-    let block = Block {
-        origin: Default::default(),
-        rows,
-        columns: vec![
-            Column::Codes(ScalarBuffer::from(codes(40, 1))),
-            Column::F64(ScalarBuffer::from(number(1))),
-            Column::Codes(ScalarBuffer::from(codes(3, 0))),
-            Column::F32(ScalarBuffer::from(single)),
-            Column::Codes(ScalarBuffer::from(codes(21, 5))),
-        ],
-        label: match classes {
-            0 => Label::Value(ScalarBuffer::from(number(9))),
-            _ => Label::Class(ScalarBuffer::from(class)),
-        },
-        weight: weighted.then(|| ScalarBuffer::from(weight)),
-        role: Some(ScalarBuffer::from(roles)),
-        hash: Some(ScalarBuffer::from(vec![hash; rows])),
-    };
-    Ok((block, None))
 }
 
 /// Outputs, loss and gradient of one batch of a network.
