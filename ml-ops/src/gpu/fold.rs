@@ -10,7 +10,7 @@ use super::residency::{Lies, Piece, Shape, View};
 use super::worker::Worker;
 use crate::block::{Block, Column, Label};
 use crate::exact::Sums;
-use crate::fold::{Fold, Layout};
+use crate::fold::{Fold, Layout, Spot};
 use crate::partial::Partial;
 
 /// Uploaded bytes after which the kernels on them are sent off, while the next rows are converted.
@@ -106,7 +106,14 @@ pub(super) fn fold(worker: &mut Worker, fold: &Fold, blocks: &[Block]) -> Result
         check(block, &fold.layout, fold.sample.is_some())?;
     }
     worker.residency.sweep();
-    let frame = fold.around.as_ref().map(|around| worker.residency.frame_around(kind, around, &places));
+    let around = fold.around.clone().map(|mut around| {
+        // Classes are stored as they are.
+        if !blocks.iter().any(|block| matches!(block.label, Label::Value(_))) {
+            around.label = Spot::default();
+        }
+        around
+    });
+    let frame = around.map(|around| worker.residency.frame_around(kind, &around, &places));
     let (mut known, mut missing) = (Vec::new(), Vec::new());
     for block in blocks.iter().filter(|block| block.rows > 0) {
         match worker.residency.find(block, kind) {
@@ -128,7 +135,7 @@ pub(super) fn fold(worker: &mut Worker, fold: &Fold, blocks: &[Block]) -> Result
         while first < block.rows {
             let rows = first..(first + if whole { step } else { worker.stream_rows(shape) }).min(block.rows);
             let ranges = match &frame {
-                Some(_) => Ranges { top_class: Ranges::top_class(block, rows.clone()), ..Ranges::none() },
+                Some(_) => Ranges::none().with_class(Ranges::top_class(block, rows.clone())),
                 None => Ranges::of(block, &places, rows.clone()),
             };
             work.check_class(ranges.top_class)?;

@@ -168,6 +168,11 @@ impl Ranges {
         Self { columns: Vec::new(), label: Range::EMPTY, top_class: None }
     }
 
+    /// The same with this largest class.
+    pub fn with_class(self, top_class: Option<u32>) -> Self {
+        Self { top_class, ..self }
+    }
+
     /// The ranges of these rows and of others.
     pub fn and(mut self, other: Self) -> Self {
         if self.columns.is_empty() {

@@ -4,16 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, UInt8Array, UInt32Array};
-use datafusion::arrow::buffer::ScalarBuffer;
 use sinew_ml::Result;
 use sinew_ml::backend::Backend;
-use sinew_ml::block::{Block, Column, HASH, LABEL, Label, ROLE, WEIGHT};
+use sinew_ml::block::Block;
 use sinew_ml::exact::Grid;
-use sinew_ml::fold::{Fold, Kernel, Layout, RoleSet, mix, uniform};
+use sinew_ml::fold::{Fold, Kernel, RoleSet};
 use sinew_ml::gpu::{Gpu, GpuBackend, GpuOptions};
 use sinew_ml::kernels::Cpu;
-use sinew_ml::network::{Activation, Head, Network, Rule, Steps, Work, shard_of};
+use sinew_ml::network::{Activation, Network, Rule, Steps, Work};
 use sinew_ml::partial::Partial;
 
 use super::device::{open, options};
@@ -24,10 +22,6 @@ const HEAD: usize = 6;
 
 fn opened(memory_limit: Option<u64>) -> Option<Arc<Gpu>> {
     open(&GpuOptions { memory_limit, ..options() })
-}
-
-fn noise(i: usize, salt: u64) -> f64 {
-    2.0 * uniform(mix(i as u32, salt)) - 1.0
 }
 
 fn close(what: &str, found: &[f64], expected: &[f64], near: f64) {

@@ -3,19 +3,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, UInt8Array, UInt32Array};
-use datafusion::arrow::buffer::ScalarBuffer;
-
 use super::super::{Gpu, GpuOptions, Refusal};
 use super::device::GpuDevice;
 use super::teach;
-use crate::block::{Block, Column, HASH, LABEL, Label, ROLE, WEIGHT};
+use crate::block::Block;
 use crate::error::{MlError, Result};
 use crate::exact::Grid;
-use crate::fold::{Fold, Kernel, Layout, RoleSet};
+use crate::fold::{Fold, Kernel, RoleSet};
 use crate::kernels::network::tests::{agree_with_pytorch, noise, reference};
 use crate::kernels::network::{Device, Input, Inputs, Net, Processor, Rows};
-use crate::network::{Activation, Head, Network, Rule, Work, shard_of};
+use crate::network::{Activation, Head, Network, Rule, Work};
 
 #[path = "../../../tests/common/networks.rs"]
 mod common;
