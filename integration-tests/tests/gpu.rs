@@ -153,7 +153,10 @@ async fn agree(session: &Session, cluster: bool) {
         }
         let described = texts(&run(session, &format!("DESCRIBE MODEL gpu{i}")).await.unwrap(), "value").join("\n");
         assert_eq!((described.contains(SINGLE), described.contains(EXACT)), says, "{cluster} {gpu} {described}");
-        assert!(!described.contains("gave up") && !described.contains("has no kernels"), "{cluster} {gpu} {described}");
+        assert!(
+            !described.contains("gave up") && !described.contains("had nothing to do"),
+            "{cluster} {gpu} {described}"
+        );
         metrics_agree(session, &format!("cpu{i}"), &format!("SELECT {columns} FROM {from}")).await;
     }
 }
@@ -351,6 +354,7 @@ async fn explain_and_show_devices_say_what_is_there() {
     // An EXPLAIN shows the error of a plan in its place.
     let wrong = plan(run(&session, &explain("no such adapter")).await.unwrap());
     assert!(wrong.contains("SINEW-2015"), "{wrong}");
+    assert!(wrong.contains("named like 'no such adapter'") || !there_is_one(), "{wrong}");
     if there_is_one() {
         let gpu = plan(run(&session, &explain("gpu")).await.unwrap());
         assert!(gpu.contains("device=gpu (") && gpu.contains("[device = 'gpu']"), "{gpu}");
@@ -358,6 +362,31 @@ async fn explain_and_show_devices_say_what_is_there() {
     let devices = run(&session, "SHOW DEVICES").await.unwrap();
     assert_eq!(texts(&devices, "name")[0], "cpu");
     assert!(there_is_one() == texts(&devices, "state").iter().skip(1).any(|state| state == "ready"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_with_nothing_to_do_says_why() {
+    if !there_is_one() {
+        return;
+    }
+    let session = session();
+    run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    let training = ("linear_regression PREDICT y", "a, w, y");
+    run(&session, &statement("m", training, "gpu", "rows")).await.unwrap();
+    let described = run(&session, "DESCRIBE MODEL m").await.unwrap();
+    let of = |property: &str| {
+        let pairs = texts(&described, "property").into_iter().zip(texts(&described, "value"));
+        pairs.filter(|(name, _)| name == property).map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    assert_eq!(of("device"), ["cpu"]);
+    let warning = of("warning").join("\n");
+    assert!(warning.contains("had nothing to do") && warning.contains("a feature has 23 categories"), "{warning}");
+    run(&session, &statement("m", TRAININGS[0], "gpu", "rows")).await.unwrap();
+    let described = run(&session, "DESCRIBE MODEL m").await.unwrap();
+    let (names, values) = (texts(&described, "property"), texts(&described, "value"));
+    let at = |property: &str| names.iter().position(|name| name == property).map(|at| values[at].as_str());
+    assert!(at("device").unwrap().starts_with("gpu (") && at("note").unwrap().contains(SINGLE), "{values:?}");
+    assert_eq!(at("warning"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,6 +398,8 @@ async fn software_is_no_gpu_unless_it_is_allowed() {
     run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
     let refused = run(&session, &statement("m", TRAININGS[0], "gpu", "rows")).await.unwrap_err();
     assert!(refused.contains("SINEW-2015") && refused.contains("device = 'gpu'"), "{refused}");
+    let misspelt = run(&session, &statement("m", TRAININGS[0], "gpuu", "rows")).await.unwrap_err();
+    assert!(misspelt.contains("SINEW-2015") && !misspelt.contains("ALLOW_SOFTWARE"), "{misspelt}");
     run(&session, "SET sinew.device = 'gpu'").await.unwrap();
     let usual = run(&session, "TRAIN MODEL m USING kmeans AS SELECT a FROM rows").await.unwrap_err();
     assert!(usual.contains("SINEW-2015"), "{usual}");

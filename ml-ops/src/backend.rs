@@ -91,6 +91,8 @@ pub struct Ran {
     pub device: String,
     /// Why it was another one than asked for, in words for the reader.
     pub warning: Option<String>,
+    /// Why that one has no kernel for it, which was known before.
+    pub reason: Option<String>,
     /// What it cost a GPU.
     pub gpu: GpuUse,
 }

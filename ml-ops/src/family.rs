@@ -188,8 +188,13 @@ pub fn find(name: &str) -> Result<&'static dyn Family> {
     let all = || {
         FAMILIES.iter().flat_map(|f| std::iter::once(f.name()).chain(f.aliases().iter().copied()).map(move |n| (n, *f)))
     };
-    all()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name))
-        .map(|(_, family)| family)
-        .ok_or_else(|| MlError::UnknownFamily { name: name.into(), hint: did_you_mean(name, all().map(|(n, _)| n)) })
+    all().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, family)| family).ok_or_else(|| {
+        let word = name.to_lowercase();
+        let network = ["mlp", "dnn", "neural", "network", "perceptron"].iter().any(|part| word.contains(part));
+        let hint = match did_you_mean(name, all().map(|(n, _)| n)) {
+            none if none.is_empty() && network => "; networks are 'mlp_classifier' and 'mlp_regressor'".into(),
+            hint => hint,
+        };
+        MlError::UnknownFamily { name: name.into(), hint }
+    })
 }

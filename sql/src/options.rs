@@ -1,7 +1,8 @@
 //! The list after `OPTIONS`, and the options of BigQuery's that are clauses here.
 
 use datafusion::sql::sqlparser::tokenizer::Token;
-use sinew_ml::params::ParamValue;
+use sinew_ml::families::FAMILIES;
+use sinew_ml::params::{ParamKind, ParamValue};
 use sinew_ml::split::SplitSpec;
 
 use crate::ast::NotYet;
@@ -221,6 +222,11 @@ fn sort(items: Vec<OptionItem>) -> Result<Options> {
                 let values: Vec<i64> = values.into_iter().filter_map(whole).collect();
                 options.rest.push((name, ParamValue::Ints(values.into())));
             }
+            // The family says what it takes instead.
+            (_, OptionValue::Array(values)) if takes_list(&name) => {
+                let values = values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                options.rest.push((name, ParamValue::Text(format!("[{values}]").into())));
+            }
             (_, OptionValue::Array(_)) => {
                 let what = format!("an array as the value of option {name}");
                 options.refused.get_or_insert(NotYet::new(what, "give one number, string, true or false"));
@@ -230,6 +236,15 @@ fn sort(items: Vec<OptionItem>) -> Result<Options> {
     }
     options.split = split(method, held_out, column, &mut options.refused)?;
     Ok(options)
+}
+
+/// Whether an option of some family is a list.
+fn takes_list(name: &str) -> bool {
+    let mut options = FAMILIES.iter().flat_map(|family| family.params());
+    options.any(|spec| {
+        let mut names = std::iter::once(&spec.name).chain(spec.aliases);
+        matches!(spec.kind, ParamKind::Ints(..)) && names.any(|known| known.eq_ignore_ascii_case(name))
+    })
 }
 
 type At<T> = Option<(T, Position)>;

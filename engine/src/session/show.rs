@@ -197,10 +197,14 @@ pub fn describe(name: &str, info: &VersionInfo, model: &Model) -> Result<RecordB
     for warning in &manifest.warnings {
         add("warning", some(warning));
     }
+    for note in &manifest.notes {
+        add("note", some(note));
+    }
     add("statement", some(&manifest.statement));
     add("query", some(&manifest.query));
     add("run", some(&manifest.run));
     add("engine_version", some(&manifest.engine_version));
+    add("device", Some(if manifest.gpus.is_empty() { "cpu".into() } else { manifest.gpus.join(", ") }));
     if let Some(processor) = &manifest.processor {
         add("processor", some(processor));
     }

@@ -39,7 +39,9 @@ pub fn sample(run: &str) -> Result<Artifact> {
         metrics: vec![("r2_score".into(), Some(0.5))],
         processor: None,
         device: None,
+        gpus: vec![],
         warnings: vec![],
+        notes: vec![],
     };
     let manifest = serde_json::to_vec_pretty(&manifest).map_err(|e| SinewError::Internal(e.to_string()))?;
     Ok(Artifact { manifest, weights: format!("weights of {run}").into_bytes() })

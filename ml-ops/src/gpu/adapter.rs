@@ -75,19 +75,24 @@ pub(super) fn chosen(
         return Err("no Vulkan adapter was found (a driver and the Vulkan loader must be installed)".into());
     }
     let names = all.iter().map(|(a, _)| a.name.clone()).collect::<Vec<_>>().join(", ");
+    let is = |adapter: &Adapter, wanted: &str| adapter.name.to_lowercase().contains(&wanted.to_lowercase());
+    if let Some(wanted) = name.filter(|wanted| !all.iter().any(|(adapter, _)| is(adapter, wanted))) {
+        return Err(format!(
+            "no adapter is named like '{wanted}'; a device is 'auto', 'cpu', 'gpu' or a part of an adapter's name: {names}"
+        ));
+    }
     let mut usable: Vec<_> = all.into_iter().filter(|(adapter, _)| software || !adapter.software).collect();
     if usable.is_empty() {
         return Err(format!(
             "the only Vulkan adapters are software ({names}); SINEW_GPU_ALLOW_SOFTWARE=1 lets them count"
         ));
     }
-    let wanted = name.map(str::to_lowercase);
-    let place = match &wanted {
-        None => Some(0),
-        Some(wanted) => usable.iter().position(|(adapter, _)| adapter.name.to_lowercase().contains(wanted)),
-    };
+    let place = name.map_or(Some(0), |wanted| usable.iter().position(|(adapter, _)| is(adapter, wanted)));
     match place {
         Some(place) => Ok(usable.swap_remove(place)),
-        None => Err(format!("no adapter is named like '{}'; there are {names}", name.unwrap_or_default())),
+        None => Err(format!(
+            "the adapter named like '{}' is software; SINEW_GPU_ALLOW_SOFTWARE=1 lets it count",
+            name.unwrap_or_default()
+        )),
     }
 }

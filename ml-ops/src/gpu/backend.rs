@@ -30,7 +30,7 @@ impl GpuBackend {
     /// What the CPU did instead of the device, and why, unless that was known before.
     fn instead(&self, refusal: &Refusal, ran: Ran, mut gpu: GpuUse, what: &str) -> Ran {
         if refusal.is_planned() {
-            return Ran { gpu, ..ran };
+            return Ran { reason: Some(refusal.to_string()), gpu, ..ran };
         }
         gpu.fallbacks = 1;
         let warning = format!("{} gave up: {refusal}; the {what} went on on the CPU", self.name);
@@ -132,7 +132,7 @@ impl Backend for GpuBackend {
         };
         let Err(refusal) = done else {
             gpu.calls = 1;
-            return Ok(Ran { device: self.name.clone(), warning: None, gpu });
+            return Ok(Ran { device: self.name.clone(), gpu, ..Ran::default() });
         };
         let ran = self.cpu.fold(fold, blocks, into).await?;
         Ok(self.instead(&refusal, ran, gpu, "training"))
@@ -143,7 +143,7 @@ impl Backend for GpuBackend {
         match scores {
             Ok(scores) => {
                 gpu.calls = 1;
-                Ok((scores, Ran { device: self.name.clone(), warning: None, gpu }))
+                Ok((scores, Ran { device: self.name.clone(), gpu, ..Ran::default() }))
             }
             Err(refusal) => {
                 let (scores, ran) = self.cpu.score(scoring, blocks).await?;

@@ -58,8 +58,14 @@ pub struct Manifest {
     /// The device that the training was asked to use, where it was; predictions prefer it too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
+    /// GPUs that computed sums of its training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
     /// What the reader should know (constant columns, reproducibility limits, ..).
     pub warnings: Vec<String>,
+    /// What explains its last digits, and is no reason to do anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What a model was trained on.

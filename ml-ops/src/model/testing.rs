@@ -106,7 +106,9 @@ pub(crate) fn model(run: &str, features: Vec<FittedFeature>, label: Option<Fitte
             metrics: vec![("roc_auc".into(), None), ("log_loss".into(), Some(0.123_456_789_012_345_68))],
             processor: Some("avx2".into()),
             device: Some(crate::device::Device::Named("H200".into())),
+            gpus: vec![],
             warnings: vec!["column 'x' is constant".into()],
+            notes: vec![],
         },
         weights,
     }

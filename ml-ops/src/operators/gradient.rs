@@ -1,8 +1,8 @@
 //! One pass over the rows: what every block contributes, merged into one partial for each partition.
 //!
 //! The pass is plain data, so the operator means the same wherever it runs. Its output is one row,
-//! `(partial, rows, units, spent, device, warning)`: the encoded result, the rows and units it covers, which the
-//! driver checks, what it cost the process ([`Spent`]), and which device it ran on.
+//! `(partial, rows, units, spent, device, warning, reason)`: the encoded result, the rows and units it covers, which the
+//! driver checks, what it cost the process ([`Spent`]), and which device it ran on, with what went wrong or was missing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -162,10 +162,10 @@ pub fn ran(batches: &[RecordBatch]) -> Vec<Ran> {
     let mut found: Vec<Ran> = Vec::new();
     for batch in batches {
         let text = |i: usize| batch.columns().get(i).and_then(|a| a.as_string_opt::<i32>());
-        let (Some(devices), Some(warnings)) = (text(4), text(5)) else { continue };
-        for (device, warning) in devices.iter().zip(warnings) {
-            let (device, warning) = (device.unwrap_or_default().to_string(), warning.map(str::to_string));
-            let ran = Ran { device, warning, ..Ran::default() };
+        let (Some(devices), Some(warnings), Some(reasons)) = (text(4), text(5), text(6)) else { continue };
+        for ((device, warning), reason) in devices.iter().zip(warnings).zip(reasons) {
+            let (warning, reason) = (warning.map(str::to_string), reason.map(str::to_string));
+            let ran = Ran { device: device.unwrap_or_default().into(), warning, reason, ..Ran::default() };
             if !ran.device.is_empty() && !found.contains(&ran) {
                 found.push(ran);
             }
@@ -183,6 +183,7 @@ pub(super) fn schema() -> SchemaRef {
         Field::new("spent", DataType::Binary, false),
         Field::new("device", DataType::Utf8, false),
         Field::new("warning", DataType::Utf8, true),
+        Field::new("reason", DataType::Utf8, true),
     ]))
 }
 
@@ -197,6 +198,7 @@ pub(super) fn row(partial: &[u8], rows: u64, units: &[u8], spent: &[Spent], ran:
         binary(&spent),
         Arc::new(StringArray::from(vec![ran.device])),
         Arc::new(StringArray::from(vec![ran.warning])),
+        Arc::new(StringArray::from(vec![ran.reason])),
     ];
     Ok(RecordBatch::try_new(schema(), columns)?)
 }
@@ -282,6 +284,7 @@ impl Done {
         }
         self.ran.gpu += ran.gpu;
         self.ran.warning = self.ran.warning.take().or(ran.warning);
+        self.ran.reason = self.ran.reason.take().or(ran.reason);
     }
 }
 

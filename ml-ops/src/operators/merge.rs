@@ -63,13 +63,15 @@ async fn merge(mut rows: SendableRecordBatchStream) -> Result<Option<RecordBatch
     let odd = || MlError::Internal("a pass returned something other than partials".into());
     let mut total: Option<Partial> = None;
     let (mut units, mut covered, mut told) = (Vec::new(), 0, Vec::new());
-    let (mut devices, mut problem) = (BTreeSet::new(), None);
+    let (mut devices, mut problem, mut missing) = (BTreeSet::new(), None, None);
     while let Some(batch) = rows.next().await.transpose()? {
         let [partials, rows, names, ..] = batch.columns() else { return Err(odd().into()) };
         told.extend(spent(std::slice::from_ref(&batch))?);
-        for Ran { device, warning, .. } in ran(std::slice::from_ref(&batch)) {
-            devices.insert(device);
+        for Ran { device, warning, reason, .. } in ran(std::slice::from_ref(&batch)) {
+            // Sums are those of a GPU when some of them are.
+            devices.insert((!device.starts_with("gpu"), device));
             problem = problem.or(warning);
+            missing = missing.or(reason);
         }
         let partials = partials.as_binary_opt::<i32>().ok_or_else(odd)?;
         let names = names.as_binary_opt::<i32>().ok_or_else(odd)?;
@@ -85,8 +87,8 @@ async fn merge(mut rows: SendableRecordBatchStream) -> Result<Option<RecordBatch
         }
     }
     let Some(total) = total else { return Ok(None) };
-    let device = devices.into_iter().collect::<Vec<_>>().join(", ");
-    let ran = Ran { device, warning: problem, ..Ran::default() };
+    let device = devices.into_iter().map(|(_, device)| device).collect::<Vec<_>>().join(", ");
+    let ran = Ran { device, warning: problem, reason: missing, ..Ran::default() };
     row(&total.encode()?, covered, &units, &told, ran).map(Some)
 }
 

@@ -34,6 +34,11 @@ impl ClassKey {
         }
     }
 
+    /// Whether it is a number with a fraction.
+    pub fn has_fraction(&self) -> bool {
+        matches!(self, Self::Number(_, text) if text.parse::<f64>().is_ok_and(|value| value.fract() != 0.0))
+    }
+
     /// Whether it is an infinite number.
     pub fn is_infinite(&self) -> bool {
         matches!(self, Self::Number(_, text) if matches!(&**text, "inf" | "-inf"))

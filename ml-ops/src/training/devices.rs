@@ -17,6 +17,8 @@ pub struct Learnt {
     pub gpus: BTreeSet<String>,
     /// What went wrong with devices.
     pub warnings: BTreeSet<String>,
+    /// What GPUs have no kernels for.
+    pub reasons: BTreeSet<String>,
     /// Whether cross products are left to the CPU, because a GPU's did not say enough.
     pub exact_curvature: bool,
 }
@@ -91,6 +93,7 @@ impl Devices {
             }
             self.now.insert(done.device);
             self.trouble |= done.warning.is_some();
+            self.learnt.reasons.extend(done.reason);
             self.learnt.warnings.extend(done.warning);
         }
     }

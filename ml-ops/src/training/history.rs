@@ -31,6 +31,14 @@ impl History {
         self.iterations = checkpoint.iterations;
     }
 
+    /// The loss of the held-out rows at the last point, where the iteration did not tell.
+    pub fn held_out(&mut self, loss: f64) {
+        if let (Some(row), Some(record)) = (&mut self.last, self.iterations.last_mut()) {
+            row.iteration.eval_loss.get_or_insert(loss);
+            record.eval_loss.get_or_insert(loss);
+        }
+    }
+
     /// Sends a checkpoint, in a row of its own.
     pub async fn checkpoint(
         &self,

@@ -43,7 +43,7 @@ use crate::operators::{
 use crate::optimizer::{Ask, Iteration, Outcome};
 use crate::partial::Partial;
 use crate::prepare::Frozen;
-use crate::profile::{FeatureProfile, Profile};
+use crate::profile::{ClassKey, FeatureProfile, Profile};
 use crate::runtime::TrainRuntime;
 use crate::store::{Entry, Fitted};
 use crate::transform::{Encoding, OnMissing};
@@ -76,6 +76,8 @@ pub struct Run {
     devices: Devices,
 }
 
+/// A label of so many numbers with fractions can be one of classes.
+const MOST_FRACTIONS: u64 = 100;
 /// Passes of a training that is expected to take as many as it may.
 const LIKELY_PASSES: i64 = 30;
 
@@ -169,6 +171,12 @@ impl Run {
         let weights = self.family.finish(&setup, &outcome)?;
         check_finite(&weights)?;
         let metrics = self.metrics(&setup, &frozen, &weights).await?;
+        if learner.solver == "normal"
+            && let Some((_, Some(square))) = metrics.iter().find(|(name, _)| name == "mean_squared_error")
+        {
+            // The one pass that solved it knew no solution to measure.
+            log.held_out(square / 2.0);
+        }
         let mut transform = frozen.transform.clone();
         impute_means(&mut transform, &setup, &self.entry);
         let model = Model {
@@ -197,7 +205,9 @@ impl Run {
                 metrics,
                 processor: self.spec.shards().map(|_| Isa::best().to_string()),
                 device: Some(self.spec.device.clone()).filter(|device| *device != Device::Auto),
-                warnings: self.warnings(&setup, &frozen, &outcome),
+                gpus: self.devices.learnt.gpus.iter().cloned().collect(),
+                warnings: self.warnings(&setup, &frozen, &outcome, &log),
+                notes: self.notes(),
             },
             weights,
         };
@@ -302,8 +312,16 @@ impl Run {
                 MemoryLimit::Finite(bytes) => bytes.saturating_sub(pool.reserved()) as u64,
                 _ => u64::MAX,
             };
-            let what = format!("training {rows} x {columns} parameters");
-            let hint = "group rare categories or classes, leave wide columns out, or raise the memory limit".into();
+            let (what, hint) = match self.spec.shards() {
+                Some(_) => (
+                    format!("training {} parameters", rows.saturating_mul(columns)),
+                    "take fewer hidden_units, leave wide columns out, or raise the memory limit".into(),
+                ),
+                None => (
+                    format!("training {rows} x {columns} parameters"),
+                    "group rare categories or classes, leave wide columns out, or raise the memory limit".into(),
+                ),
+            };
             return Err(MlError::TooLarge { what, needed, limit, hint });
         }
         Ok(state)
@@ -323,6 +341,7 @@ impl Run {
                 reason: "the training query returned no rows; look at its FROM and WHERE clauses".into(),
             });
         }
+        check_classes(columns.label.as_ref().map(|label| label.name.as_str()), &profile)?;
         let labelled = profile.rows - profile.label.missing;
         if labelled == 0 {
             let label = columns.label.as_ref().map_or("label", |l| l.name.as_str());
@@ -489,6 +508,21 @@ impl Run {
             artifact: None,
         }
     }
+}
+
+/// Numbers with fractions that are nearly all different are a quantity, not classes.
+fn check_classes(label: Option<&str>, profile: &Profile) -> Result<()> {
+    let (different, rows) = (profile.classes.len() as u64, profile.rows - profile.label.missing);
+    if different <= MOST_FRACTIONS || different * 10 < rows || !profile.classes.keys().any(ClassKey::has_fraction) {
+        return Ok(());
+    }
+    Err(MlError::Data {
+        reason: format!(
+            "column '{}' has {different} different numbers with fractions in {rows} rows, which are no classes; \
+             linear_regression and mlp_regressor predict numbers (cast it to a string if they are classes)",
+            label.unwrap_or("label")
+        ),
+    })
 }
 
 fn on_missing(spec: &TrainSpec) -> Result<OnMissing> {

@@ -1,6 +1,7 @@
 //! What a training's user should know about its model.
 
 use super::Run;
+use super::history::History;
 use crate::device::Device;
 use crate::family::Setup;
 use crate::optimizer::Outcome;
@@ -30,7 +31,24 @@ impl Run {
         Some(text)
     }
 
-    pub(super) fn warnings(&self, setup: &Setup, frozen: &Frozen, outcome: &Outcome) -> Vec<String> {
+    /// What explains the last digits.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let (learnt, mut notes) = (&self.devices.learnt, Vec::new());
+        if !learnt.gpus.is_empty() {
+            let names = learnt.gpus.iter().cloned().collect::<Vec<_>>().join(", ");
+            notes.push(format!("computed in single precision on {names}: another device gives other last digits"));
+        }
+        if learnt.exact_curvature {
+            notes.push(
+                "columns depend on each other so nearly that single precision does not tell them apart: their cross \
+                 products were taken on the CPU"
+                    .into(),
+            );
+        }
+        notes
+    }
+
+    pub(super) fn warnings(&self, setup: &Setup, frozen: &Frozen, outcome: &Outcome, history: &History) -> Vec<String> {
         let mut warnings = Vec::new();
         let constant: Vec<&str> = setup
             .layout
@@ -46,27 +64,23 @@ impl Run {
         if !outcome.converged {
             warnings.push(format!("not converged after {} iterations: {}", outcome.iterations, outcome.reason));
         }
-        if !self.devices.learnt.gpus.is_empty() {
-            let names = self.devices.learnt.gpus.iter().cloned().collect::<Vec<_>>().join(", ");
-            warnings.push(format!("computed in single precision on {names}: another device gives other last digits"));
-        }
-        let asked = matches!(self.spec.device, Device::Gpu | Device::Named(_));
-        if asked
-            && self.devices.learnt.gpus.is_empty()
-            && self.devices.learnt.warnings.is_empty()
-            && !self.devices.learnt.exact_curvature
+        if let [first, .., last] = history.iterations.as_slice()
+            && last.loss > first.loss
         {
+            let (first, last) = (first.loss, last.loss);
+            warnings.push(format!("the loss rose from {first:.4} to {last:.4}: try a smaller learning rate"));
+        }
+        let learnt = &self.devices.learnt;
+        let asked = matches!(self.spec.device, Device::Gpu | Device::Named(_));
+        if asked && learnt.gpus.is_empty() && learnt.warnings.is_empty() && !learnt.exact_curvature {
+            let why = match learnt.reasons.iter().next() {
+                Some(why) => format!(": {why}"),
+                None => String::new(),
+            };
             warnings.push(format!(
-                "device = '{}' has no kernels for this training, which the CPU computed (docs/gpu.md says which it has)",
+                "device = '{}' had nothing to do, the CPU computed all{why} (docs/gpu.md says what runs on a GPU)",
                 self.spec.device
             ));
-        }
-        if self.devices.learnt.exact_curvature {
-            warnings.push(
-                "columns depend on each other so nearly that single precision does not tell them apart: their cross \
-                 products were taken on the CPU"
-                    .into(),
-            );
         }
         warnings.extend(self.devices.learnt.warnings.iter().cloned());
         if self.spec.volatile {

@@ -73,7 +73,9 @@ fn model(
             metrics: metrics.iter().map(|(name, value)| ((*name).to_string(), *value)).collect(),
             processor: None,
             device: None,
+            gpus: Vec::new(),
             warnings: Vec::new(),
+            notes: Vec::new(),
         },
         weights,
     })
