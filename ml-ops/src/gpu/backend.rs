@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::frame::Places;
 use super::{Gpu, Refusal};
 use crate::backend::{Backend, GpuUse, Ran};
 use crate::block::{Block, Label};
@@ -46,7 +47,9 @@ impl GpuBackend {
         into: &mut Partial,
     ) -> (std::result::Result<(), Refusal>, GpuUse) {
         let scoring = Arc::new(Scoring { kernel: network.clone(), layout: fold.layout.clone() });
-        let row = 4 * fold.layout.width() + 16 * scoring.outputs();
+        // Cells, codes, and scores as singles and as doubles.
+        let places = Places::of(&fold.layout);
+        let row = 16 * places.cells() + 4 * places.codes.len() + 16 * scoring.outputs();
         let (mut rows, mut used) = (Vec::new(), GpuUse::default());
         for block in blocks {
             for piece in held_out(fold, block).chunks((HELD_BYTES / row).max(1)) {

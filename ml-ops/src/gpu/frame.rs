@@ -12,7 +12,7 @@ pub const MOST_INDICATORS: usize = 16;
 /// Rows lie close together where none is so many times as far from zero as another.
 const CLOSE: f64 = 4.0;
 /// A frame suits rows whose mean lies within this many deviations of its centre.
-const OFF: f64 = 4.0;
+const OFF: f64 = 0.25;
 /// Values that are looked at together.
 const STRIP: usize = 8;
 /// A block fits a frame while its values lie within this many times the reach of the frame's first block, and their mean
@@ -269,10 +269,10 @@ impl Frame {
         let numbers = places.dense.iter().zip(self.centre.iter().zip(&self.scale));
         let mut numbers = numbers.filter(|(source, _)| matches!(source, Source::Number { .. }));
         let mut spots = around.numbers.iter();
-        let all = numbers.by_ref().all(|(_, (centre, scale))| {
-            spots.next().is_some_and(|spot| *centre == spot.mean || close(spot, *centre, 1.0 / scale))
-        });
-        let label = self.label == around.label.mean || close(&around.label, self.label, self.reach);
+        let all = numbers
+            .by_ref()
+            .all(|(_, (centre, scale))| spots.next().is_some_and(|spot| close(spot, *centre, 1.0 / scale)));
+        let label = close(&around.label, self.label, self.reach);
         all && self.centre.len() == places.dense.len() && label
     }
 

@@ -35,6 +35,9 @@ use crate::profile::Profile;
 use crate::runtime::TrainRuntime;
 use crate::training::means::{MeanSpec, Means};
 
+/// Between the devices of a row that stands for several.
+pub const JOINED: &str = "\n";
+
 /// What a pass computes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Pass {

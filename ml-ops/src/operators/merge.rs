@@ -25,7 +25,7 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
-use super::gradient::{GradientExec, ran, row, schema};
+use super::gradient::{GradientExec, JOINED, ran, row, schema};
 use super::spent::spent;
 use crate::backend::Ran;
 use crate::error::MlError;
@@ -68,8 +68,7 @@ async fn merge(mut rows: SendableRecordBatchStream) -> Result<Option<RecordBatch
         let [partials, rows, names, ..] = batch.columns() else { return Err(odd().into()) };
         told.extend(spent(std::slice::from_ref(&batch))?);
         for Ran { device, warning, reason, .. } in ran(std::slice::from_ref(&batch)) {
-            // Sums are those of a GPU when some of them are.
-            devices.insert((!device.starts_with("gpu"), device));
+            devices.extend(device.split(JOINED).map(str::to_string));
             problem = problem.or(warning);
             missing = missing.or(reason);
         }
@@ -87,7 +86,7 @@ async fn merge(mut rows: SendableRecordBatchStream) -> Result<Option<RecordBatch
         }
     }
     let Some(total) = total else { return Ok(None) };
-    let device = devices.into_iter().map(|(_, device)| device).collect::<Vec<_>>().join(", ");
+    let device = devices.into_iter().collect::<Vec<_>>().join(JOINED);
     let ran = Ran { device, warning: problem, reason: missing, ..Ran::default() };
     row(&total.encode()?, covered, &units, &told, ran).map(Some)
 }

@@ -27,7 +27,7 @@ pub mod units;
 
 pub use codec::SinewPhysicalCodec;
 pub use feature_cache::{FeatureCacheExec, Rows, Stage};
-pub use gradient::{GradientExec, Pass, Placement, covered, ran, results};
+pub use gradient::{GradientExec, JOINED, Pass, Placement, covered, ran, results};
 pub use local::Local;
 pub use merge::MergeExec;
 pub use parcel::Parcel;

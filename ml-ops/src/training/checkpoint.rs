@@ -20,7 +20,7 @@ use crate::optimizer::Iteration;
 
 const MAGIC: &[u8] = b"SNWC";
 /// The layout of the bytes, the states of optimizers included.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 const HEAD: usize = MAGIC.len() + 1 + 32;
 
 /// A training between two steps.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Ran;
 use crate::device::Device;
 use crate::fold::{Around, Kernel};
-use crate::operators::Placement;
+use crate::operators::{JOINED, Placement};
 
 /// What a run learnt of its devices, as far as it matters to one that goes on from a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,11 @@ fn keeps_rows(kernel: &Kernel) -> bool {
     matches!(kernel, Kernel::Linear { .. } | Kernel::Softmax { .. } | Kernel::Gram { .. } | Kernel::Centroids { .. })
 }
 
+/// Whether a kernel is the work of a training, which a GPU may have a kernel for; the rest is the CPU's anyway.
+pub(super) fn works(kernel: &Kernel) -> bool {
+    keeps_rows(kernel) || matches!(kernel, Kernel::Lesson { .. })
+}
+
 impl Devices {
     /// Where kernels run from now on, over rows that lie so.
     pub fn place(&mut self, placement: Placement, around: Around) {
@@ -80,20 +85,24 @@ impl Devices {
         gpu && keeps_rows(kernel) && !self.trouble && !refused && !self.is_exact(kernel)
     }
 
-    /// What the partitions of a pass report. `kernel` is the one that this process's GPU was to run, if it was.
-    pub fn ran(&mut self, partitions: Vec<Ran>, kernel: Option<Discriminant<Kernel>>) {
+    /// What the partitions of a pass report. `kernel` is the one that this process's GPU was to run, if it was; `works` says
+    /// whether it was the work of the training.
+    pub fn ran(&mut self, partitions: Vec<Ran>, kernel: Option<Discriminant<Kernel>>, works: bool) {
         self.fresh.clear();
         for done in partitions {
-            if done.device.starts_with("gpu") {
-                if self.learnt.gpus.insert(done.device.clone()) {
-                    self.fresh.push(done.device.clone());
+            let (gpus, other): (Vec<&str>, Vec<&str>) =
+                done.device.split(JOINED).partition(|device| device.starts_with("gpu"));
+            for gpu in &gpus {
+                if self.learnt.gpus.insert(gpu.to_string()) {
+                    self.fresh.push(gpu.to_string());
                 }
-            } else if let Some(kernel) = kernel {
+            }
+            if let Some(kernel) = kernel.filter(|_| gpus.is_empty()) {
                 self.refused.push(kernel);
             }
-            self.now.insert(done.device);
+            self.now.extend(gpus.into_iter().chain(other).map(str::to_string));
             self.trouble |= done.warning.is_some();
-            self.learnt.reasons.extend(done.reason);
+            self.learnt.reasons.extend(done.reason.filter(|_| works));
             self.learnt.warnings.extend(done.warning);
         }
     }
@@ -131,7 +140,7 @@ mod tests {
         let mut devices = Devices::default();
         devices.place(Placement { device: Device::Gpu, ..Placement::default() }, Around::default());
         let gradient = Kernel::Softmax { intercepts: Vec::new(), weights: Vec::new() };
-        devices.ran(ran("gpu (a)", None), Some(discriminant(&kernel())));
+        devices.ran(ran("gpu (a)", None), Some(discriminant(&kernel())), true);
         assert!(devices.gathers(&kernel()) && devices.of(Some(&kernel())).device == Device::Gpu);
         devices.distrust_curvature();
         // Nothing of what the GPU did is used.
@@ -139,8 +148,8 @@ mod tests {
         assert!(!devices.gathers(&kernel()) && devices.gathers(&gradient));
         assert_eq!(devices.of(Some(&kernel())).device, Device::Cpu);
         assert_eq!(devices.of(Some(&gradient)).device, Device::Gpu);
-        devices.ran(ran("gpu (a)", None), Some(discriminant(&gradient)));
-        devices.ran(ran("gpu (a)", None), Some(discriminant(&kernel())));
+        devices.ran(ran("gpu (a)", None), Some(discriminant(&gradient)), true);
+        devices.ran(ran("gpu (a)", None), Some(discriminant(&kernel())), true);
         devices.distrust_curvature();
         assert!(devices.learnt.gpus.contains("gpu (a)"), "it ran gradients before");
     }
@@ -150,9 +159,12 @@ mod tests {
         let mut devices = Devices::default();
         devices.place(Placement { device: Device::Gpu, ..Placement::default() }, Around::default());
         let gradient = Kernel::Softmax { intercepts: Vec::new(), weights: Vec::new() };
-        devices.ran(ran("cpu (b)", None), Some(discriminant(&kernel())));
+        devices.ran(ran("cpu (b)", None), Some(discriminant(&kernel())), true);
         assert!(!devices.gathers(&kernel()) && devices.gathers(&gradient));
-        devices.ran(ran("cpu (b)", Some("lost")), None);
+        devices.ran(ran("cpu (b)", Some("lost")), None, false);
         assert!(!devices.gathers(&gradient) && devices.learnt.warnings.contains("lost"));
+        // Merged rows name several.
+        devices.ran(ran(&["gpu (a, 1)", "gpu (b)", "cpu (c)"].join(JOINED), None), None, true);
+        assert!(devices.learnt.gpus.iter().eq(["gpu (a, 1)", "gpu (b)"]), "{:?}", devices.learnt.gpus);
     }
 }

@@ -43,7 +43,7 @@ use crate::operators::{
 use crate::optimizer::{Ask, Iteration, Outcome};
 use crate::partial::Partial;
 use crate::prepare::Frozen;
-use crate::profile::{ClassKey, FeatureProfile, Profile};
+use crate::profile::{FeatureProfile, Profile};
 use crate::runtime::TrainRuntime;
 use crate::store::{Entry, Fitted};
 use crate::transform::{Encoding, OnMissing};
@@ -170,12 +170,10 @@ impl Run {
         let outcome = self.iterate(&mut learner, &origin, &mut log).await?;
         let weights = self.family.finish(&setup, &outcome)?;
         check_finite(&weights)?;
-        let metrics = self.metrics(&setup, &frozen, &weights).await?;
-        if learner.solver == "normal"
-            && let Some((_, Some(square))) = metrics.iter().find(|(name, _)| name == "mean_squared_error")
-        {
-            // The one pass that solved it knew no solution to measure.
-            log.held_out(square / 2.0);
+        let (metrics, squares) = self.metrics(&setup, &frozen, &weights).await?;
+        if let Some(squares) = squares.filter(|_| learner.solver == "normal") {
+            // The pass that solved it knew no solution to measure.
+            log.held_out(squares / 2.0);
         }
         let mut transform = frozen.transform.clone();
         impute_means(&mut transform, &setup, &self.entry);
@@ -426,15 +424,16 @@ impl Run {
         Ok(evaluation)
     }
 
-    /// Metrics over the held-out rows; empty when there are none.
+    /// Metrics over the held-out rows, empty when there are none, and for one output its mean squared distance from the
+    /// label, by weight.
     async fn metrics(
         &mut self,
         setup: &Setup,
         frozen: &Arc<Frozen>,
         weights: &Weights,
-    ) -> Result<Vec<(String, Option<f64>)>> {
+    ) -> Result<(Vec<(String, Option<f64>)>, Option<f64>)> {
         if setup.moments.eval_rows == 0 {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
         let scorer = self.family.scorer(&setup.params, &setup.layout, weights)?;
         let kernel = Kernel::Scores { of: Box::new(scorer.clone()) };
@@ -442,7 +441,15 @@ impl Run {
         fold = Fold { kernel, train: RoleSet::NONE, grids: Vec::new(), ..fold };
         let partial = self.fold(frozen, fold).await?;
         let threshold = setup.params.float("threshold").unwrap_or(0.5);
-        Ok(metrics::of_gathered(&scorer, setup.classes, &partial.gathered.rows, threshold))
+        let rows = &partial.gathered.rows;
+        let (mut weight, mut squares) = (0.0, 0.0);
+        for (_, row) in rows {
+            let [y, w, score] = row[..] else { continue };
+            weight += w;
+            squares += w * (y - score) * (y - score);
+        }
+        let mean = (weight > 0.0).then(|| squares / weight);
+        Ok((metrics::of_gathered(&scorer, setup.classes, rows, threshold), mean))
     }
 
     /// One pass of a kernel over all prepared rows.
@@ -475,6 +482,7 @@ impl Run {
         let kernel = if let Pass::Fold(fold) = &pass { Some(&fold.kernel) } else { None };
         let placement = self.devices.of(kernel);
         let gathered = kernel.filter(|kernel| self.devices.gathers(kernel)).map(discriminant);
+        let works = kernel.is_some_and(devices::works);
         let partitions = match stage {
             Stage::Sharded(_, shards) => (shards as usize).clamp(1, threads),
             _ if self.entry.loaded() && gathered.is_some() => 1,
@@ -487,7 +495,7 @@ impl Run {
         for one in spent(&batches)? {
             self.counts.add(&one);
         }
-        self.devices.ran(ran(&batches), gathered);
+        self.devices.ran(ran(&batches), gathered, works);
         results(&batches)
     }
 
@@ -512,8 +520,9 @@ impl Run {
 
 /// Numbers with fractions that are nearly all different are a quantity, not classes.
 fn check_classes(label: Option<&str>, profile: &Profile) -> Result<()> {
-    let (different, rows) = (profile.classes.len() as u64, profile.rows - profile.label.missing);
-    if different <= MOST_FRACTIONS || different * 10 < rows || !profile.classes.keys().any(ClassKey::has_fraction) {
+    let different = profile.classes.keys().filter(|class| class.has_fraction()).count() as u64;
+    let rows = profile.rows - profile.label.missing;
+    if different <= MOST_FRACTIONS || different * 10 < rows {
         return Ok(());
     }
     Err(MlError::Data {

@@ -9,6 +9,18 @@ use crate::prepare::Frozen;
 use crate::split::SplitRule;
 
 impl Run {
+    /// The first and the last loss, where steps of a learning rate led up. The loss of a part of the rows, or of a part of a
+    /// network, is no better measure than chance.
+    fn risen(&self, outcome: &Outcome, history: &History) -> Option<(f64, f64)> {
+        let params = &self.spec.params;
+        let partial = params.float("mini_batch_fraction").is_some_and(|fraction| fraction < 1.0)
+            || params.float("dropout").is_some_and(|dropout| dropout > 0.0);
+        let [first, .., last] = history.iterations.as_slice() else { return None };
+        let (first, last) = (first.loss, last.loss);
+        let steps = !outcome.converged || self.spec.shards().is_some();
+        (steps && !partial && last - first > 1e-2 * first.abs()).then_some((first, last))
+    }
+
     /// What follows from rows that repeat, where rows are told apart by their content.
     fn repeats(&self, setup: &Setup, frozen: &Frozen) -> Option<String> {
         let profile = self.entry.fitted()?.profile;
@@ -64,10 +76,7 @@ impl Run {
         if !outcome.converged {
             warnings.push(format!("not converged after {} iterations: {}", outcome.iterations, outcome.reason));
         }
-        if let [first, .., last] = history.iterations.as_slice()
-            && last.loss > first.loss
-        {
-            let (first, last) = (first.loss, last.loss);
+        if let Some((first, last)) = self.risen(outcome, history) {
             warnings.push(format!("the loss rose from {first:.4} to {last:.4}: try a smaller learning rate"));
         }
         let learnt = &self.devices.learnt;
