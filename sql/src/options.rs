@@ -224,7 +224,11 @@ fn sort(items: Vec<OptionItem>) -> Result<Options> {
             }
             // The family says what it takes instead.
             (_, OptionValue::Array(values)) if takes_list(&name) => {
-                let values = values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let text = |value: &ParamValue| match value {
+                    ParamValue::Float(value) => format!("{value:?}"),
+                    other => other.to_string(),
+                };
+                let values = values.iter().map(text).collect::<Vec<_>>().join(", ");
                 options.rest.push((name, ParamValue::Text(format!("[{values}]").into())));
             }
             (_, OptionValue::Array(_)) => {
