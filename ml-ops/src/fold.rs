@@ -28,7 +28,7 @@ pub struct Fold {
     /// Grids of the sums, in the kernel's order.
     pub grids: Vec<Grid>,
     /// Where the rows lie, for a device that keeps differences. It changes no exact sum.
-    pub around: Option<Around>,
+    pub around: Option<Box<Around>>,
 }
 
 /// Where the rows of a training lie.

@@ -69,9 +69,9 @@ impl Devices {
     }
 
     /// Where the rows of a fold lie, if a device may be asked for it.
-    pub fn around(&self, kernel: &Kernel) -> Option<Around> {
+    pub fn around(&self, kernel: &Kernel) -> Option<Box<Around>> {
         let asks = self.placement.device != Device::Cpu && keeps_rows(kernel) && !self.is_exact(kernel);
-        asks.then(|| self.around.clone())
+        asks.then(|| Box::new(self.around.clone()))
     }
 
     fn is_exact(&self, kernel: &Kernel) -> bool {

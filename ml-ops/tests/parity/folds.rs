@@ -60,7 +60,7 @@ async fn every_kernel(gpu: &Gpu, tolerance: f64) {
                 let title = format!("{name} {shape:?} sample {}", sample.is_some());
                 for (cuts, sliced) in [(&[][..], false), (&[3, 70, 1500][..], true)] {
                     // A frame around rows as they come, and one around all that a driver knows.
-                    fold.around = sliced.then(|| data.around());
+                    fold.around = sliced.then(|| data.around().into());
                     match on(gpu, &fold, &data.blocks(cuts, sliced)).await {
                         Ok(found) => {
                             compare(&title, &fold, &data, &found, tolerance);
@@ -173,7 +173,7 @@ async fn tables_that_are_resident_together_keep_their_own_frames() {
     for (data, kept, known) in tables.iter().zip(&kept).flat_map(|(d, k)| [(d, k, false), (d, k, true)]) {
         for (name, kernel) in all_kernels(data) {
             let mut fold = fold_for(data, kernel);
-            fold.around = known.then(|| data.around());
+            fold.around = known.then(|| data.around().into());
             match &mut fold.kernel {
                 // In standardised columns, as trainings have it.
                 Kernel::Gram { shift, scale, label, .. } => {
@@ -211,7 +211,7 @@ async fn rows_in_order_lie_in_one_frame() {
     }
     fold.grids.iter_mut().for_each(|grid| *grid = Grid::covering(1e17).unwrap());
     fold.loss_grid = Grid::covering(1e12).unwrap();
-    fold.around = Some(data.around());
+    fold.around = Some(data.around().into());
     let found = on(&gpu, &fold, &blocks_of(&kept)).await.unwrap();
     compare("times", &fold, &data, &found, 1e-5);
     let stats = gpu.stats();
