@@ -151,7 +151,7 @@ def descent_of_torch(path, iterations):
         return value
 
     rule.step(loss)
-    return time.perf_counter() - start, float(loss())
+    return time.perf_counter() - start, float(loss().detach())
 
 
 def runs(binaries, folder, scale):
