@@ -91,6 +91,16 @@ fn session() -> Session {
     Session::embedded(options.with_threads(2).unwrap()).unwrap()
 }
 
+/// A session with the table `rows`, where there is an adapter.
+async fn with_rows() -> Option<Session> {
+    if !there_is_one() {
+        return None;
+    }
+    let session = session();
+    run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    Some(session)
+}
+
 /// A training's statement; the options it has stay.
 fn statement(model: &str, (family, columns): (&str, &str), device: &str, from: &str) -> String {
     let family = match family.split_once("OPTIONS (") {
@@ -209,9 +219,7 @@ async fn networks_agree(session: &Session) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn models_agree_embedded() {
-    if there_is_one() {
-        let session = session();
-        run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    if let Some(session) = with_rows().await {
         agree(&session, false).await;
     }
 }
@@ -279,11 +287,7 @@ async fn an_executor_lists_its_devices_and_decides_by_its_own_rows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn explain_analyze_says_what_a_gpu_cost() {
-    if !there_is_one() {
-        return;
-    }
-    let session = session();
-    run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    let Some(session) = with_rows().await else { return };
     let analyze = async |device: &str| {
         let sql = format!("EXPLAIN ANALYZE {}", statement("m", TRAININGS[1], device, "rows"));
         texts(&run(&session, &sql).await.unwrap(), "plan").join("\n")
@@ -298,11 +302,7 @@ async fn explain_analyze_says_what_a_gpu_cost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn predictions_run_where_the_call_the_session_or_the_model_says() {
-    if !there_is_one() {
-        return;
-    }
-    let session = session();
-    run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    let Some(session) = with_rows().await else { return };
     run(&session, &statement("m", TRAININGS[2], "cpu", "rows")).await.unwrap();
     run(&session, &statement("g", TRAININGS[2], "gpu", "rows")).await.unwrap();
     let plan = async |sql: &str| {
@@ -366,11 +366,7 @@ async fn explain_and_show_devices_say_what_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gpu_with_nothing_to_do_says_why() {
-    if !there_is_one() {
-        return;
-    }
-    let session = session();
-    run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    let Some(session) = with_rows().await else { return };
     let training = ("linear_regression PREDICT y", "a, w, y");
     run(&session, &statement("m", training, "gpu", "rows")).await.unwrap();
     let described = run(&session, "DESCRIBE MODEL m").await.unwrap();
@@ -407,11 +403,7 @@ async fn software_is_no_gpu_unless_it_is_allowed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_training_outlives_its_device() {
-    if !there_is_one() {
-        return;
-    }
-    let session = session();
-    run(&session, &format!("CREATE TABLE rows AS {ROWS}")).await.unwrap();
+    let Some(session) = with_rows().await else { return };
     let runtime = session.context().state().config().get_extension::<TrainRuntime>().unwrap();
     let training =
         ("logistic_regression PREDICT yes OPTIONS (solver = 'gd', max_iter = 40, tol = 0)", "a, b, c, d, yes");

@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use super::Refusal;
-use super::frame::{Places, Ranges};
+use super::frame::{self, Places, Ranges};
 use super::kernels::Work;
 use super::residency::{Lies, Piece, Shape, View};
 use super::worker::Worker;
@@ -134,12 +134,10 @@ pub(super) fn fold(worker: &mut Worker, fold: &Fold, blocks: &[Block]) -> Result
         let mut first = 0;
         while first < block.rows {
             let rows = first..(first + if whole { step } else { worker.stream_rows(shape) }).min(block.rows);
-            let ranges = match &frame {
-                Some(_) => Ranges::none().with_class(Ranges::top_class(block, rows.clone())),
-                None => Ranges::of(block, &places, rows.clone()),
-            };
-            work.check_class(ranges.top_class)?;
-            top_class = top_class.max(ranges.top_class);
+            let top = frame::top_class(block, rows.clone());
+            work.check_class(top)?;
+            top_class = top_class.max(top);
+            let ranges = if frame.is_none() { Ranges::of(block, &places, rows.clone()) } else { Ranges::none() };
             let lies = frame.as_ref().map_or(Lies::Near(&ranges), Lies::In);
             let piece = if whole { worker.keep(block, rows.clone(), &places, (shape, lies))? } else { None };
             match piece {

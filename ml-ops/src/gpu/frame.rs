@@ -158,19 +158,12 @@ impl Range {
 pub struct Ranges {
     columns: Vec<Range>,
     label: Range,
-    /// Largest class, if the label is one.
-    pub top_class: Option<u32>,
 }
 
 impl Ranges {
     /// No ranges: rows whose frame is fixed need none.
     pub fn none() -> Self {
-        Self { columns: Vec::new(), label: Range::EMPTY, top_class: None }
-    }
-
-    /// The same with this largest class.
-    pub fn with_class(self, top_class: Option<u32>) -> Self {
-        Self { top_class, ..self }
+        Self { columns: Vec::new(), label: Range::EMPTY }
     }
 
     /// The ranges of these rows and of others.
@@ -181,20 +174,7 @@ impl Ranges {
             self.columns.iter_mut().zip(other.columns).for_each(|(a, b)| *a = a.and(b));
         }
         self.label = self.label.and(other.label);
-        self.top_class = self.top_class.max(other.top_class);
         self
-    }
-
-    /// The largest class of some rows of a block, if its label is one; rows that no fold counts are left out.
-    pub fn top_class(block: &Block, rows: std::ops::Range<usize>) -> Option<u32> {
-        let Label::Class(classes) = &block.label else { return None };
-        match &block.role {
-            None => classes[rows].iter().copied().max(),
-            Some(role) => {
-                let counted = classes[rows.clone()].iter().zip(&role[rows]).filter(|(_, role)| **role < 64);
-                counted.map(|(class, _)| *class).max()
-            }
-        }
     }
 
     /// The ranges of some rows of a block.
@@ -208,12 +188,23 @@ impl Ranges {
             },
         });
         let columns = columns.collect();
-        let top_class = Self::top_class(block, rows.clone());
         let label = match &block.label {
             Label::Value(v) => Range::of_finite(&v[rows]),
             Label::Class(_) | Label::None => Range::EMPTY,
         };
-        Self { columns, label, top_class }
+        Self { columns, label }
+    }
+}
+
+/// The largest class of some rows of a block, if its label is one; rows that no fold counts are left out.
+pub fn top_class(block: &Block, rows: std::ops::Range<usize>) -> Option<u32> {
+    let Label::Class(classes) = &block.label else { return None };
+    match &block.role {
+        None => classes[rows].iter().copied().max(),
+        Some(role) => {
+            let counted = classes[rows.clone()].iter().zip(&role[rows]).filter(|(_, role)| **role < 64);
+            counted.map(|(class, _)| *class).max()
+        }
     }
 }
 
@@ -269,9 +260,8 @@ impl Frame {
         let numbers = places.dense.iter().zip(self.centre.iter().zip(&self.scale));
         let mut numbers = numbers.filter(|(source, _)| matches!(source, Source::Number { .. }));
         let mut spots = around.numbers.iter();
-        let all = numbers
-            .by_ref()
-            .all(|(_, (centre, scale))| spots.next().is_some_and(|spot| close(spot, *centre, 1.0 / scale)));
+        let all =
+            numbers.all(|(_, (centre, scale))| spots.next().is_some_and(|spot| close(spot, *centre, 1.0 / scale)));
         let label = close(&around.label, self.label, self.reach);
         all && self.centre.len() == places.dense.len() && label
     }

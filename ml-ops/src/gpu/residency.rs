@@ -345,8 +345,8 @@ impl Residency {
 
     /// The frame of the rows of a training: one in which rows of this kind lie already, if it suits them.
     pub fn frame_around(&self, kind: u64, around: &Around, places: &Places) -> Arc<Frame> {
-        let known = self.slabs.values().filter(|slab| slab.shape.kind == kind).map(|slab| &slab.frame);
-        let suits = known.into_iter().find(|frame| frame.suits(around, places)).map(Arc::clone);
+        let mut known = self.slabs.values().filter(|slab| slab.shape.kind == kind).map(|slab| &slab.frame);
+        let suits = known.find(|frame| frame.suits(around, places)).cloned();
         suits.unwrap_or_else(|| Arc::new(Frame::around_all(around, places)))
     }
 

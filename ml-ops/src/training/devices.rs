@@ -131,15 +131,20 @@ mod tests {
         Kernel::Gram { shift: Vec::new(), scale: Vec::new(), label: None, curvature: Curvature::Weight }
     }
 
+    /// Devices of a run that asks for a GPU, and the kernel of its gradients.
+    fn on_gpu() -> (Devices, Kernel) {
+        let mut devices = Devices::default();
+        devices.place(Placement { device: Device::Gpu, ..Placement::default() }, Around::default());
+        (devices, Kernel::Softmax { intercepts: Vec::new(), weights: Vec::new() })
+    }
+
     fn ran(device: &str, warning: Option<&str>) -> Vec<Ran> {
         vec![Ran { device: device.into(), warning: warning.map(Into::into), ..Ran::default() }]
     }
 
     #[test]
     fn curvature_that_is_not_trusted_is_the_cpus_from_then_on() {
-        let mut devices = Devices::default();
-        devices.place(Placement { device: Device::Gpu, ..Placement::default() }, Around::default());
-        let gradient = Kernel::Softmax { intercepts: Vec::new(), weights: Vec::new() };
+        let (mut devices, gradient) = on_gpu();
         devices.ran(ran("gpu (a)", None), Some(discriminant(&kernel())), true);
         assert!(devices.gathers(&kernel()) && devices.of(Some(&kernel())).device == Device::Gpu);
         devices.distrust_curvature();
@@ -156,9 +161,7 @@ mod tests {
 
     #[test]
     fn what_a_gpu_refuses_or_fails_at_is_left_to_all_threads() {
-        let mut devices = Devices::default();
-        devices.place(Placement { device: Device::Gpu, ..Placement::default() }, Around::default());
-        let gradient = Kernel::Softmax { intercepts: Vec::new(), weights: Vec::new() };
+        let (mut devices, gradient) = on_gpu();
         devices.ran(ran("cpu (b)", None), Some(discriminant(&kernel())), true);
         assert!(!devices.gathers(&kernel()) && devices.gathers(&gradient));
         devices.ran(ran("cpu (b)", Some("lost")), None, false);
